@@ -51,6 +51,12 @@ def blocks(document: str) -> Iterator[Block]:
         yield Block(text[: match.start()].count("\n") + 1, match[1], match[2], before)
 
 
+def file_in(document: str, name: str) -> str:
+    """Return a file that a document shows, without the comment that names it."""
+    (code,) = (block.code for block in blocks(document) if block.file == name)
+    return code.partition("\n")[2]
+
+
 class Reader:
     """A reader who does what a document says, in a folder and with these environment variables."""
 

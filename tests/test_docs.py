@@ -24,7 +24,7 @@ PAGES = tuple(
     if next(blocks(page), None)
 )
 #: The ports that documents name. They may be in use here, by another test for example.
-PORTS = ("8080", "8765", "8766", "16379")
+PORTS = ("8080", "8765", "8766", "9464", "16379")
 
 
 @pytest.fixture

@@ -114,7 +114,7 @@ def test_type_checker_finds_each_mistake(checker: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_pyright_accepts_the_guide(tmp_path: Path) -> None:
-    """The basic mode finds nothing in the guide's snippets but a handler and an import that they leave to the reader."""
+    """The basic mode finds nothing in the guide's snippets but a handler and an import that they leave out."""
     found = _pyright(ROOT / "tests/guide_snippets", tmp_path)
     assert sorted(found.values()) == ['"my_handler" is not defined', '"zCLI" is not defined']
 

@@ -12,7 +12,7 @@ from textwrap import wrap
 from typing import Any, Literal, get_args, get_origin
 
 from zcli_core.cli.reference import own_plugins_and_settings
-from zcli_core.config.settings import Setting, is_document, without_none
+from zcli_core.config.settings import Setting, alternatives, is_document
 
 _HEAD = '''\
 """The type of zSpark: the settings that a script may give to ``zCLI``, with those of zCLI's own plugins.
@@ -84,7 +84,10 @@ def _class_name(section: str) -> str:
 
 
 def _type(setting: Setting) -> str:
-    declared: Any = without_none(setting.type)
+    return " | ".join(map(_type_text, alternatives(setting.type)))
+
+
+def _type_text(declared: Any) -> str:
     origin = get_origin(declared)
     if origin is Literal:
         choices = ", ".join(f'"{choice}"' for choice in get_args(declared))

@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     from zcli_core.config.config import Config
     from zcli_core.config.resolution import Explanation
     from zcli_core.config.settings import Section, setting
-    from zcli_core.errors import BackplaneFailure, ConfigError, ConnectionClosed, EventError, ListenError, ZCLIError
+    from zcli_core.errors import (
+        BackplaneFailure,
+        ConfigError,
+        ConnectionClosed,
+        EventError,
+        ListenError,
+        WorkerError,
+        ZCLIError,
+    )
     from zcli_core.http.contract import Headers, HttpFailure, HttpRequest, HttpResponse, HttpStatusError
     from zcli_core.plugins.contract import Context, Provider
     from zcli_core.plugins.hookspecs import hookimpl
@@ -31,9 +39,14 @@ if TYPE_CHECKING:
         BackplaneMetrics,
         ClientInfo,
         ConnectionInfo,
+        Histogram,
+        HttpMetrics,
+        ServerMetrics,
+        ServerStatus,
         ServiceState,
         ServiceStatus,
         WebSocketMetrics,
+        WorkerStatus,
     )
     from zcli_core.websocket.blocking import BlockingConnection
     from zcli_core.websocket.callbacks import ConnectionCallback, Handler
@@ -41,6 +54,7 @@ if TYPE_CHECKING:
     from zcli_core.websocket.contract import Message, Request
     from zcli_core.websocket.facade import WebSocketServer
     from zcli_core.websocket.recipients import Delivery
+    from zcli_core.websocket.running_server import RunningServer
     from zcli_core.websocket.server_run import BackgroundServer
     from zcli_core.zspark import ZSpark
 
@@ -62,7 +76,9 @@ __all__ = [
     "Explanation",
     "Handler",
     "Headers",
+    "Histogram",
     "HttpFailure",
+    "HttpMetrics",
     "HttpRequest",
     "HttpResponse",
     "HttpStatusError",
@@ -73,13 +89,18 @@ __all__ = [
     "Provider",
     "Rejected",
     "Request",
+    "RunningServer",
     "Section",
     "ServerConnection",
+    "ServerMetrics",
+    "ServerStatus",
     "ServiceFailure",
     "ServiceState",
     "ServiceStatus",
     "WebSocketMetrics",
     "WebSocketServer",
+    "WorkerError",
+    "WorkerStatus",
     "ZCLIError",
     "ZSpark",
     "__version__",
@@ -103,6 +124,7 @@ _MODULES = {
         "ConnectionClosed",
         "EventError",
         "ListenError",
+        "WorkerError",
         "ZCLIError",
     ),
     "zcli_core.http.contract": ("Headers", "HttpFailure", "HttpRequest", "HttpResponse", "HttpStatusError"),
@@ -113,9 +135,14 @@ _MODULES = {
         "BackplaneMetrics",
         "ClientInfo",
         "ConnectionInfo",
+        "Histogram",
+        "HttpMetrics",
+        "ServerMetrics",
+        "ServerStatus",
         "ServiceState",
         "ServiceStatus",
         "WebSocketMetrics",
+        "WorkerStatus",
     ),
     "zcli_core.websocket.server_run": ("BackgroundServer",),
     "zcli_core.websocket.blocking": ("BlockingConnection",),
@@ -124,6 +151,7 @@ _MODULES = {
     "zcli_core.websocket.contract": ("Message", "Request"),
     "zcli_core.websocket.facade": ("WebSocketServer",),
     "zcli_core.websocket.recipients": ("Delivery",),
+    "zcli_core.websocket.running_server": ("RunningServer",),
     "zcli_core.zspark": ("ZSpark",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

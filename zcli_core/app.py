@@ -19,6 +19,7 @@ from zcli_core.security_warnings import SecurityWarning, warn_security
 from zcli_core.subsystems.attributes import Subsystems
 from zcli_core.suggestions import suggestion
 from zcli_core.system.trusted import script_file
+from zcli_core.websocket.workers import assignment
 
 if TYPE_CHECKING:
     from zcli_core.subsystems.bifrost import Bifrost, Walker
@@ -63,7 +64,9 @@ class zCLI:  # noqa: N801 - the name that the guide gives it
             )
         self.plugins = PluginHost()
         self.config, warnings = configure(self.plugins, zspark)
-        self._application_log = open_log(self.config.section(Application), script_file(), self.config.secret_texts())
+        self._application_log = open_log(
+            self.config.section(Application), script_file(), self.config.secret_texts(), assignment.worker_number()
+        )
         self.log = self.logger = self._application_log.logger
         self.log_file: str | None = self._application_log.file
         self.plugins.trace_to(self.log)
@@ -72,11 +75,13 @@ class zCLI:  # noqa: N801 - the name that the guide gives it
         self._at_exit = _CloseAtExit(self)
         self._finalizer = weakref.finalize(self, _release, self._application_log, self._at_exit)
         self._finalizer.atexit = False  # _CloseAtExit closes more, and runs first
+        # The supervisor, or another worker, shows on the console what is the same for all workers.
+        where = FILE_ONLY if assignment.is_quiet() else None
         for message in (*self.plugins.problems(), *warnings):
-            if isinstance(message, SecurityWarning):
+            if isinstance(message, SecurityWarning) and where is None:
                 warn_security(self.log, "%s", message)
             else:
-                self.log.warning("%s", message)
+                self.log.warning("%s", message, extra=where)
         self._banner("zConfig", f"{self._application_log.title}, log in {_log_path(self._application_log)}")
         self.comm = Comm(self.config, self.plugins, self.log, owner=self)
         self._banner("zComm", f"http {self.config.http.transport}")
@@ -86,7 +91,7 @@ class zCLI:  # noqa: N801 - the name that the guide gives it
 
     def _banner(self, subsystem: str, detail: str) -> None:
         self.log.info("%s ready: %s", subsystem, detail, extra=FILE_ONLY)
-        if self.config.deployment == "Development":
+        if self.config.deployment == "Development" and assignment.worker_number() is None:
             print_line(f"[{subsystem} Ready] {detail}")
 
     # --- subsystems ---

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from zcli_core.http.request_headers import HeadersLike
     from zcli_core.http.values import Pairs
     from zcli_core.services.services import Services
-    from zcli_core.types import ConnectionInfo, ServiceStatus
+    from zcli_core.types import ConnectionInfo, HttpMetrics, ServiceStatus
     from zcli_core.websocket.facade import WebSocketServer
 
 
@@ -362,7 +362,16 @@ class Comm:
         """The WebSocket server."""
         from zcli_core.websocket.facade import WebSocketServer
 
-        return WebSocketServer(self._config, self._host, self._log.getChild("websocket"))
+        return WebSocketServer(self._config, self._host, self._log.getChild("websocket"), self._http_metrics)
+
+    def _http_metrics(self) -> HttpMetrics:
+        """Return what the HTTP client counts, without making one."""
+        client: HttpClient | None = self.__dict__.get("http")
+        if client is not None:
+            return client.metrics()
+        from zcli_core.http.counters import HttpCounters
+
+        return HttpCounters().read()
 
     # --- services ---
 

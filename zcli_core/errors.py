@@ -4,6 +4,7 @@
     ├── ZCLIError                every error of zCLI itself
     │   ├── ConfigError          the configuration cannot be used
     │   ├── ListenError          the server cannot listen at its address
+    │   ├── WorkerError          the workers of a server cannot run the script
     │   ├── ConnectionClosed     a WebSocket connection is closed
     │   ├── BackplaneFailure     the backplane cannot do what was asked
     │   ├── EventError           a handler of z.bifrost cannot do what the client asked for
@@ -53,6 +54,10 @@ class ConfigError(ZCLIError):
 
 class ListenError(ZCLIError):
     """The server cannot listen at its address. The message says why, and names the process that holds the port."""
+
+
+class WorkerError(ZCLIError):
+    """The workers of a WebSocket server cannot run the script. The message says how the last one has ended."""
 
 
 class ConnectionClosed(ZCLIError):  # noqa: N818 - the name that people know from `websockets`

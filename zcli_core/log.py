@@ -11,8 +11,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING, Any, TextIO
+from collections.abc import Callable, Collection, Iterator
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from zcli_core.printable import encodable, print_line, printable
 from zcli_core.redaction import SecretFilter
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 PROD = "PROD"
 #: ``extra`` of a record that the console does not show, because a banner or the program's own output says the same.
 FILE_ONLY = {"zcli_file_only": True}
-_FILE_FORMAT = "%(asctime)s %(levelname)-8s %(name)s: %(message)s"
-_CONSOLE_FORMAT = "%(levelname)s %(name)s: %(message)s"
+_FILE_FORMAT = "%(asctime)s %(levelname)-8s %(name)s{worker}: %(message)s"
+_CONSOLE_FORMAT = "%(levelname)s %(name)s{worker}: %(message)s"
 
 #: Stays on a logger whose log is closed: with no handler at all, logging prints warnings on the console.
 _NOWHERE = logging.NullHandler()
@@ -55,6 +55,8 @@ class ApplicationLog:
         max_bytes: int = 5_000_000,
         backups: int = 3,
         secrets: Collection[str] = (),
+        line_format: Literal["text", "json"] = "text",
+        worker: int | None = None,
     ) -> None:
         """Set up the handlers. The file is opened, and its folder made, with the first record.
 
@@ -68,6 +70,8 @@ class ApplicationLog:
             max_bytes: Size at which the file is rotated, in bytes.
             backups: How many rotated files are kept.
             secrets: Texts that are replaced in every record.
+            line_format: How records are written, in the file and on the console.
+            worker: Number of the worker that this process is, which its lines have; None if it is not a worker.
         """
         self.title = title
         self.file = None if folder is None else os.path.join(folder, f"{title}.log")
@@ -77,26 +81,35 @@ class ApplicationLog:
         self.logger.addHandler(_NOWHERE)
         self.logger.propagate = False
         self._handlers: list[logging.Handler] = []
-        if secrets:
-            self._add(_SecretRemover(secrets))
+        remover = _SecretRemover(secrets) if secrets else None
+        if remover is not None:
+            self._add(remover)
+        file_format, console_format = _formatters(line_format, worker, remover)
+        self._json = console_format if line_format == "json" else None
         file_level = logging.DEBUG if level == PROD else logging.getLevelName(level)
         self.logger.setLevel(file_level)
         if level != PROD:
             console = logging.StreamHandler(_CurrentStderr())
-            console.setFormatter(_Formatter(_CONSOLE_FORMAT))
+            console.setFormatter(console_format)
             console_level = max(file_level, logging.ERROR) if deployment == "Production" else file_level
             console.addFilter(lambda record: _is_for_console(record, console_level))
             self._add(console)
         if self.file is None:
-            _print_error("zCLI: this user has no home folder, so there is no log file. Set logger_path to a folder.")
+            self._print_problem("this user has no home folder, so there is no log file. Set logger_path to a folder.")
         else:
-            file_handler = _LogFile(self.file, max_bytes, backups)
-            file_handler.setFormatter(_Formatter(_FILE_FORMAT))
+            file_handler = _LogFile(self.file, max_bytes, backups, self._print_problem)
+            file_handler.setFormatter(file_format)
             self._add(file_handler)
 
     def _add(self, handler: logging.Handler) -> None:
         self.logger.addHandler(handler)
         self._handlers.append(handler)
+
+    def _print_problem(self, problem: str) -> None:
+        """Print a problem of the log itself to stderr, whatever the level of the log."""
+        if sys.stderr is not None:
+            record = self.logger.makeRecord(self._name, logging.ERROR, "", 0, problem, (), None)
+            print_line(f"zCLI: {problem}" if self._json is None else self._json.format(record), sys.stderr)
 
     def close(self) -> None:
         """Close the file and release the name of the logger. Later records are dropped. A second call does nothing."""
@@ -124,10 +137,24 @@ class _SecretRemover(logging.Handler):
 
     def __init__(self, secrets: Collection[str]) -> None:
         super().__init__()
-        self.addFilter(SecretFilter(secrets))
+        self.secrets = SecretFilter(secrets)
+        self.addFilter(self.secrets)
 
     def emit(self, record: logging.LogRecord) -> None:
         pass
+
+
+def _formatters(
+    line_format: str, worker: int | None, remover: _SecretRemover | None
+) -> tuple[logging.Formatter, logging.Formatter]:
+    """Return the formatters of the file and of the console."""
+    if line_format == "json":
+        from zcli_core.log_json import JsonFormatter
+
+        formatter = JsonFormatter(worker) if remover is None else JsonFormatter(worker, remover.secrets.redact)
+        return formatter, formatter
+    shown = "" if worker is None else f" worker {worker}"
+    return _Formatter(_FILE_FORMAT.format(worker=shown)), _Formatter(_CONSOLE_FORMAT.format(worker=shown))
 
 
 class _Formatter(logging.Formatter):
@@ -153,13 +180,14 @@ class _LogFile(logging.FileHandler):
     A file that cannot be rotated is still written. Each kind of error is reported once on the console, then ignored.
     """
 
-    def __init__(self, file: str, max_bytes: int, backups: int) -> None:
+    def __init__(self, file: str, max_bytes: int, backups: int, print_problem: Callable[[str], None]) -> None:
         # Records may hold lone surrogates, as in file names that are not UTF-8.
         super().__init__(file, encoding="utf-8", delay=True, errors="backslashreplace")
         self._max_bytes = max_bytes
         #: Size at which rotation is tried; it grows when rotation fails, so that not every record tries again.
         self._full = max_bytes
         self._backups = backups
+        self._print_problem = print_problem
         self._reported: set[str] = set()
 
     def _open(self) -> Any:
@@ -248,7 +276,7 @@ class _LogFile(logging.FileHandler):
         kind = problem.partition(" (")[0]
         if kind not in self._reported:
             self._reported.add(kind)
-            _print_error(f"zCLI: the log file {self.baseFilename} {problem}")
+            self._print_problem(f"the log file {self.baseFilename} {problem}")
 
 
 def _reason(error: OSError) -> str:
@@ -285,12 +313,6 @@ def _alone_in(folder: str) -> Iterator[tuple[bool, int | None]]:
         os.close(descriptor)
 
 
-def _print_error(message: str) -> None:
-    """Print an error of the log itself to stderr, whatever the level of the log."""
-    if sys.stderr is not None:
-        print_line(message, sys.stderr)
-
-
 class _CurrentStderr:
     """A stream that writes to the current ``sys.stderr``, so that it can be redirected after the log is opened."""
 
@@ -318,7 +340,10 @@ def _reserve_name(wanted: str) -> str:
         return name
 
 
-def _title_of(script: str | None) -> str:
+def application_title(title: str | None, script: str | None) -> str:
+    """Return the title of an application: the setting ``title``, or the name of the script without one."""
+    if title is not None:
+        return title
     if script is None:
         return "zcli"
     folder, name = os.path.split(script)
@@ -335,23 +360,28 @@ def log_file(application: Application, script: str | None) -> str | None:
         script: Path of the running script, which names the log if no title is set.
     """
     folder = application.logger_path or user_log_folder()
-    return None if folder is None else os.path.join(folder, f"{application.title or _title_of(script)}.log")
+    return None if folder is None else os.path.join(folder, f"{application_title(application.title, script)}.log")
 
 
-def open_log(application: Application, script: str | None, secrets: Collection[str]) -> ApplicationLog:
+def open_log(
+    application: Application, script: str | None, secrets: Collection[str], worker: int | None
+) -> ApplicationLog:
     """Open the log that the configuration describes.
 
     Args:
         application: Settings of the log.
         script: Path of the running script, which names the log if no title is set.
         secrets: Texts that are replaced in every record.
+        worker: Number of the worker that this process is; None if it is not a worker.
     """
     return ApplicationLog(
-        application.title or _title_of(script),
+        application_title(application.title, script),
         application.logger,
         application.deployment,
         application.logger_path or user_log_folder(),
         application.logger_max_bytes,
         application.logger_backups,
         secrets,
+        application.logger_format,
+        worker,
     )

@@ -89,22 +89,22 @@ class SecretFilter(logging.Filter):
         try:
             message = record.getMessage()
         except Exception:  # noqa: BLE001 - invalid arguments; the handler reports them, with their values
-            record.msg = self._redact(_text_of(record.msg, str))
+            record.msg = self.redact(text_of(record.msg, str))
             record.args = self._redact_arguments(record.args)
         else:
-            redacted = self._redact(message)
+            redacted = self.redact(message)
             if redacted is not message:
                 record.msg, record.args = redacted, None
         if record.exc_info and not record.exc_text:
-            record.exc_text = _text_of(record.exc_info, self._formatter.formatException)
+            record.exc_text = text_of(record.exc_info, self._formatter.formatException)
         if record.exc_text:
-            record.exc_text = self._redact(_text_of(record.exc_text, str))
+            record.exc_text = self.redact(text_of(record.exc_text, str))
         if record.stack_info:
-            record.stack_info = self._redact(_text_of(record.stack_info, str))
+            record.stack_info = self.redact(text_of(record.stack_info, str))
         return True
 
-    def _redact(self, text: str) -> str:
-        """Return the same object if it holds no secret."""
+    def redact(self, text: str) -> str:
+        """Return a text without its secrets; the same object if it holds none."""
         for secret in self._texts:
             if secret in text:
                 text = text.replace(secret, SECRET)
@@ -113,13 +113,14 @@ class SecretFilter(logging.Filter):
     def _redact_arguments(self, arguments: Any) -> Any:
         try:
             if isinstance(arguments, Mapping):
-                return {name: self._redact(_text_of(value, str)) for name, value in arguments.items()}
-            return tuple(self._redact(_text_of(value, str)) for value in arguments or ())
+                return {name: self.redact(text_of(value, str)) for name, value in arguments.items()}
+            return tuple(self.redact(text_of(value, str)) for value in arguments or ())
         except Exception:  # noqa: BLE001 - not the arguments of a log call, as in a record that logging did not make
             return None
 
 
-def _text_of(value: Any, to_text: Callable[[Any], str]) -> str:
+def text_of(value: Any, to_text: Callable[[Any], str]) -> str:
+    """Return the text of any value for the log. The error of a class that has no text is not raised."""
     try:
         return to_text(value)
     except Exception:  # noqa: BLE001 - a class of the application or of a library

@@ -6,8 +6,8 @@ import datetime
 from typing import Literal, TypedDict
 
 __all__ = [
-    "BackplaneMetrics", "ClientInfo", "ConnectionInfo", "ServerMetrics", "ServerStatus", "ServiceState", "ServiceStatus",
-    "WebSocketMetrics", "WorkerStatus",
+    "BackplaneMetrics", "ClientInfo", "ConnectionInfo", "Histogram", "HttpMetrics", "ServerMetrics", "ServerStatus",
+    "ServiceState", "ServiceStatus", "WebSocketMetrics", "WorkerStatus",
 ]  # fmt: skip
 
 #: ``"ready"``: the service answers its protocol and accepts clients. ``"not ready"``: it answers, but accepts no
@@ -98,6 +98,32 @@ class ClientInfo(TypedDict):
     certificate_subject: str | None
 
 
+class Histogram(TypedDict):
+    """How long something took. All numbers are integers and only grow, so that those of several processes add up."""
+
+    count: int
+    """How often it was measured."""
+    microseconds: int
+    """The sum of all measurements, in microseconds."""
+    buckets: dict[str, int]
+    """How many measurements were at most so long, by the limit in seconds, as in ``{"0.5": 12, "1": 14}``."""
+
+
+class HttpMetrics(TypedDict):
+    """What the HTTP client of a ``zCLI`` object counts: ``z.comm.http.metrics()``.
+
+    A call counts once, when it has ended, with all its redirects and retries. All numbers only grow. No name comes from
+    a server or from a URL.
+    """
+
+    responses: dict[str, int]
+    """Calls that got a response, by the class of its status: ``1xx`` to ``5xx``, or ``other``."""
+    failures: dict[str, int]
+    """Calls that got no response, by the kind of the failure (:attr:`HttpFailure.kind`)."""
+    seconds: Histogram
+    """How long the calls took, with and without a response."""
+
+
 class BackplaneMetrics(TypedDict):
     """What the links of a ``zCLI`` object to a backplane's engine count.
 
@@ -128,7 +154,8 @@ class BackplaneMetrics(TypedDict):
 class WebSocketMetrics(TypedDict):
     """What a WebSocket server counts: :meth:`~zCLI.WebSocketServer.metrics`.
 
-    Every value is a number that only grows, except ``clients`` and ``rooms``. No name comes from a client.
+    Every value is a number that only grows, except ``clients``, ``rooms`` and ``loop_lag``. No name comes from a
+    client.
     """
 
     clients: int
@@ -153,8 +180,16 @@ class WebSocketMetrics(TypedDict):
     """Clients that were closed (1013) because they read too slowly."""
     handler_errors: int
     """Errors that a handler, ``on_connect`` or ``on_disconnect`` raised."""
+    open_seconds: Histogram
+    """How long it took from accepting a connection to admitting its client, for each admitted client. With an ASGI
+    server, from its request on."""
+    loop_lag: float
+    """Seconds by which the event loop was late, the most in the last minute: for so long something has blocked it, and
+    all clients had to wait. Reading it changes nothing, so several programs may do so. 0.0 if no server runs."""
     backplane: BackplaneMetrics | None
     """The links to other processes; None as long as there is no link."""
+    http: HttpMetrics
+    """The HTTP calls of the same ``zCLI`` object, such as those of handlers."""
 
 
 class WorkerStatus(TypedDict):
@@ -189,7 +224,8 @@ class ServerStatus(TypedDict):
     """The name of the backplane."""
     workers: list[WorkerStatus]
     restarts: dict[str, int]
-    """Workers that were replaced since the start, by reason: ``crash``, ``hang``, ``reload``."""
+    """Workers that were replaced since the start, by reason: ``crash``, ``exit`` (it ended by
+    itself without an error), ``hang``, ``reload``."""
 
 
 class ServerMetrics(TypedDict):

@@ -226,19 +226,19 @@ class WebsocketSettings(TypedDict, total=False):
     error status"""
     max_auth_failures: int | None
     """highest number of wrong credentials from one IP address (or IPv6 /64 network) within
-    websocket.auth_failures_window, including attempts still being checked; an IPv6 /56 network may send 4 times as
-    many, an IPv6 /48 network 16 times as many"""
+    websocket.auth_failures_window, to all workers together, including attempts still being checked; an IPv6 /56 network
+    may send 4 times as many, an IPv6 /48 network 16 times as many"""
     auth_failures_window: float | None
     """length of the window in which wrong credentials of a client address are counted, in seconds"""
     max_refusal_delay: float | None
     """longest delay before a WebSocket client is refused, in seconds; the delay grows with each refusal of the same
     address, which slows down clients that reconnect at once; 0 refuses at once"""
     max_connections: int | None
-    """highest number of WebSocket clients at the same time; the same number of further connections, but at least 100,
-    may be in the handshake or being refused"""
+    """highest number of WebSocket clients of each worker at the same time; the same number of further connections, but
+    at least 100, may be in the handshake or being refused"""
     max_connections_per_address: int | None
-    """highest number of WebSocket clients of one IP address (or IPv6 /64 network) at the same time; no limit if
-    unset"""
+    """highest number of WebSocket clients of one IP address (or IPv6 /64 network) at the same time, in each worker; no
+    limit if unset"""
     max_messages_per_second: float | None
     """highest number of messages per second that are read from one WebSocket client; further messages are read later,
     and none is dropped; no limit if unset"""
@@ -289,11 +289,22 @@ class WebsocketSettings(TypedDict, total=False):
     unix_owner: str | None
     """owner of the file websocket.unix_path: USER, USER:GROUP or :GROUP, by name or number; the user of the process if
     unset"""
+    workers: int | Literal["auto"] | None
+    """number of processes that serve the WebSocket clients on the same port; auto uses one for each CPU that this
+    process may use"""
+    worker_timeout: float | None
+    """how long a worker of the WebSocket server may take to become ready, and how long its event loop may be blocked,
+    in seconds; after that it is replaced"""
+    reload_spread: float | None
+    """time over which the clients of the old workers are closed when the WebSocket server is reloaded, in seconds; 0
+    closes all at once"""
     reuse_port: bool | None
     """let several processes listen on the port of the WebSocket server"""
     backplane: str | None
     """name of the backplane that carries WebSocket messages between processes; local reaches the clients of this
     process only"""
+    access_log: bool | None
+    """log a line for each WebSocket connection when it ends or is refused, at the level INFO"""
     max_rooms: int | None
     """highest number of rooms that one WebSocket client may be in"""
     loop: Literal["auto", "asyncio", "uvloop"] | None
@@ -425,6 +436,17 @@ class JwtSettings(TypedDict, total=False):
     """longest JSON Web Token that is checked, in bytes"""
 
 
+class PrometheusSettings(TypedDict, total=False):
+    """Metrics of the WebSocket server for Prometheus."""
+
+    port: int | None
+    """port of the page with metrics for Prometheus; there is no page if it is unset, and 0 picks a free port, which the
+    log shows"""
+    host: str | None
+    """address that the page with metrics for Prometheus listens on; every program that reaches it can read the
+    metrics"""
+
+
 class SecretsDirSettings(TypedDict, total=False):
     """A folder of secret files, one value per file, as Docker and Kubernetes mount them."""
 
@@ -443,6 +465,8 @@ class Settings(TypedDict, total=False):
     """name of the log and of the log file; the name of the script if unset"""
     logger: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "PROD"] | None
     """lowest level that is logged; PROD shows nothing on the console and writes all levels to the log file"""
+    logger_format: Literal["text", "json"] | None
+    """how the log file and the console show a record: text, or json for one JSON object a line"""
     logger_path: str | Path | None
     """folder of the log file; the log folder of the user if unset"""
     logger_max_bytes: int | None
@@ -460,6 +484,7 @@ class Settings(TypedDict, total=False):
     asgi: AsgiSettings
     bifrost: BifrostSettings
     jwt: JwtSettings
+    prometheus: PrometheusSettings
     secrets_dir: SecretsDirSettings
 
 

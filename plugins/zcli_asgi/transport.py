@@ -165,13 +165,31 @@ class UvicornListener(AsgiListener):
 
     # Stopping -----------------------------------------------------------------------------------------------------
 
-    def stop_accepting(self) -> None:
-        """Release the port, and drop the clients that are not admitted."""
-        super().stop_accepting()
+    def close_sockets(self) -> None:
+        """Release the port; what was accepted goes on."""
         if self._server is not None:
             for server in self._server.servers:
                 server.close()
         self._remove_socket_file()
+
+    async def finish_accepting(self) -> None:
+        """Release the port, and wait until no connection is without a WebSocket, at most ``open_timeout``."""
+        self.close_sockets()
+        deadline = self.loop.time() + self.limits.open_timeout
+        await asyncio.sleep(0)
+        while self._has_http_connections() and self.loop.time() < deadline:
+            await asyncio.sleep(_LINGER / 10)
+
+    def _has_http_connections(self) -> bool:
+        server = self._server
+        return server is not None and any(
+            isinstance(each, QuietHttpProtocol) for each in server.server_state.connections
+        )
+
+    def stop_accepting(self) -> None:
+        """Release the port, and drop the clients that are not admitted."""
+        super().stop_accepting()
+        self.close_sockets()
 
     def _remove_socket_file(self) -> None:
         if self._unix_path is not None:

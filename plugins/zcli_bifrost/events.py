@@ -27,9 +27,7 @@ def without_models() -> dict[str, EventHandler]:
 
     async def refuse(client: BifrostClient, data: dict[str, Any]) -> Result:
         if find_spec("sqlalchemy") is None:
-            text = (
-                "this server has no models; they need SQLAlchemy (pip install 'sqlalchemy>=2.0') and bifrost.models"
-            )
+            text = "this server has no models; they need SQLAlchemy (pip install 'sqlalchemy>=2.0') and bifrost.models"
             raise EventError(text, "not_found")
         raise EventError("this server has no models (bifrost.models is not set)", "not_found")
 

@@ -19,6 +19,8 @@ from zcli_nats.failures import server_error
 _LONGEST_LINE = 256 * 1024
 #: Largest message that a server may be configured for (``max_payload``), in bytes.
 _LARGEST = 64 * 1024 * 1024
+#: The errors after which the server keeps the connection, in lower case.
+_CONNECTION_GOES_ON = ("permissions violation", "maximum subscriptions")
 _PING = b"PING\r\n"
 _PONG = b"PONG\r\n"
 
@@ -136,8 +138,8 @@ class NatsStream(EngineStream):
 
     def _refuse(self, text: str) -> None:
         failure = server_error(self.address, text, self._login_from)
-        # The server keeps the connection only after this error. It comes before the PONG of the request.
-        if text.lower().startswith("permissions violation") and self._sent:
+        # The error comes before the PONG of the request.
+        if text.lower().startswith(_CONNECTION_GOES_ON) and self._sent:
             self._refusal = failure
         else:
             self.end(failure)

@@ -159,6 +159,54 @@ def test_link_presence_refused_leaves_messages(caplog: pytest.LogCaptureFixture)
     assert caplog.text.count("NOPERM") == 1
 
 
+def test_link_refused_channels_leave_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    """A room that the engine refuses is missing alone, logged once, and tried again by the next join."""
+
+    async def check() -> None:
+        refused = {f"r:{number}" for number in range(0, 40, 7)}
+
+        def refuse() -> None:
+            if refused.intersection(backplane.calls[-1][1]):
+                raise BackplaneFailure("refused", "NOPERM")
+
+        backplane = FaultyBackplane()
+        backplane.faults["subscribe"] = refuse
+        async with Watched(backplane) as watched:
+            await watched.until("up")
+            added = await asyncio.gather(*(watched.link.add(f"r:{number}") for number in range(40)))
+            assert [f"r:{number}" for number, there in enumerate(added) if not there] == [
+                f"r:{number}" for number in range(0, 40, 7)
+            ]
+            backplane.kill()
+            await watched.until("up", "down", "up")
+            assert all(watched.link.is_subscribed(f"r:{number}") == added[number] for number in range(40))
+            refused.clear()
+            assert await watched.link.add("r:7")
+            assert watched.link.is_up
+
+    asyncio.run(check())
+    assert caplog.text.count("refuses the channel") == 2  # once in each connection
+
+
+def test_link_refused_own_channel_ends_the_connection() -> None:
+    """Without the channel of its probes, a link is of no use."""
+
+    async def check() -> None:
+        def refuse() -> None:
+            raise BackplaneFailure("refused", "NOPERM")
+
+        backplane = FaultyBackplane()
+        backplane.faults["subscribe"] = refuse
+        async with Watched(backplane) as watched:
+            await until(lambda: watched.link.failure is not None)
+            assert watched.link.failure is not None
+            assert watched.link.failure.kind == "refused"
+            backplane.faults.clear()
+            await watched.until("up")
+
+    asyncio.run(check())
+
+
 def test_link_close_removes_members() -> None:
     """The clients of a process that stops are gone at once."""
 

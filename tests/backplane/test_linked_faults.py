@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import redis
 from asgi_serving import InMemoryServer
+from engines import NatsEngine
 from installations import Site
 from linked import Linked
 from websocket_serving import DEADLINE, Served, eventually
@@ -277,3 +278,28 @@ def test_fork_publishes_with_a_link_of_its_own(linked: Linked, tmp_path: Path) -
         assert done.stdout.split() == ["None", "None"], done.stderr
         assert client.recv(timeout=DEADLINE) == "from the parent"
         assert client.recv(timeout=DEADLINE) == "from the child"
+
+
+@pytest.mark.parametrize("unlinked", ["nats"], indirect=True)
+def test_engine_that_refuses_rooms_keeps_the_link(unlinked: Linked) -> None:
+    """NATS that allows no further subscriptions: the rooms before that, and messages to all, still arrive."""
+
+    async def join(websocket: Any, message: str) -> None:
+        await websocket.join(message)
+        await websocket.send("joined")
+
+    # The channel of the probes, that of all clients, and two rooms.
+    with NatsEngine("max_subscriptions: 4") as engine:
+        unlinked.engine.port = engine.port
+        one, two = unlinked.serve(join), unlinked.serve(join)
+        with one.client() as client:
+            for number in range(5):
+                client.send(f"room-{number}")
+                assert client.recv(timeout=DEADLINE) == "joined"
+            two.websocket.publish("lost", to="room-4").result(DEADLINE)
+            two.websocket.publish("arrives", to="room-0").result(DEADLINE)
+            two.websocket.publish("for all").result(DEADLINE)
+            assert [client.recv(timeout=DEADLINE) for _ in range(2)] == ["arrives", "for all"]
+        assert readiness(one) == readiness(two) == []
+        assert one.log().count("refuses the channel r:room-") == 1
+        unlinked.end()

@@ -237,6 +237,8 @@ NOT_REQUESTS = [
     "null",
     '"text"',
     '{"event": NaN}',
+    '{"event": "echo", "value": 1e400}',
+    '{"event": "echo", "value": -Infinity}',
     '{"event": "echo", "value": ' + "1" * 10_000 + "}",
     b'{"event": "echo"}',
     b"\xff",

@@ -138,7 +138,7 @@ def test_client_file_is_served(serve: Serve) -> None:
     assert response.headers["Cache-Control"] == "no-cache"
     assert response.headers["Access-Control-Allow-Origin"] == "https://app.example"
     assert response.headers["X-Content-Type-Options"] == "nosniff"
-    again, body = _get(served.port, "/bifrost.js", **{"If-None-Match": f'"other", {response.headers["ETag"]}'})
+    again, body = _get(served.port, "/bifrost.js", **{"If-None-Match": f'"other", W/{response.headers["ETag"]}'})
     assert (again.status, body, again.headers["ETag"]) == (304, b"", response.headers["ETag"])
     assert _get(served.port, "/bifrost.js", "HEAD")[0].headers["Content-Length"] == "100003"
     assert _get(served.port, "/bifrost.d.ts")[1] == b"export {}"

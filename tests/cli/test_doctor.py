@@ -43,6 +43,7 @@ def test_doctor_without_problems_ends_with_0(doctor: Run) -> None:
         "private keys",
         "WebSocket",
         "WebSocket port",
+        "limits",
         "services",
         "backplane",
     ]

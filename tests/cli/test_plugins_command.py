@@ -143,6 +143,13 @@ def test_why_service_names_its_plugin(run_here: Run, key: str) -> None:
     assert f"chosen      redis (or valkey): Redis or Valkey, the in-memory store; plugin zcli_redis of zcli-core {__version__}" in done.out  # fmt: skip # noqa: E501
 
 
+def test_why_subsystem_names_its_plugin(run_here: Run) -> None:
+    """By the name of its attribute."""
+    done = run_here("plugins", "--why", "bifrost")
+    assert done.status == 0
+    assert f"; plugin zcli_bifrost of zcli-core {__version__}" in done.out
+
+
 @pytest.mark.parametrize("prefer", [True, False])
 def test_why_two_providers_shows_the_preference(
     site: Site, run_here: Run, monkeypatch: pytest.MonkeyPatch, prefer: bool
@@ -182,12 +189,15 @@ def test_why_invalid_choice_is_explained(site: Site, run_here: Run, monkeypatch:
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        ("http.transprt", "neither a setting that selects plugins nor a service; did you mean 'http.transport'?"),
-        ("rediss", "neither a setting that selects plugins nor a service; did you mean 'redis'?"),
+        (
+            "http.transprt",
+            "not a setting that selects plugins, a service or a subsystem; did you mean 'http.transport'?",
+        ),
+        ("rediss", "not a setting that selects plugins, a service or a subsystem; did you mean 'redis'?"),
         ("services.rediss", "did you mean 'services.redis'?"),
         ("http.timeout", "the setting http.timeout does not select a plugin; `zcli config http.timeout` shows"),
         ("wsproto", "'wsproto' is the name of a WebSocket transport; use the key websocket.transport"),
-        ("", "neither a setting that selects plugins nor a service"),
+        ("", "not a setting that selects plugins, a service or a subsystem"),
     ],
 )
 def test_why_unknown_key_suggests_another(run_here: Run, key: str, message: str) -> None:

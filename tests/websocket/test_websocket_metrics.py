@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from websocket_serving import DEADLINE, Served, end_of, eventually
+from websocket_serving import DEADLINE, Certificates, Served, end_of, eventually
 
+from zcli_core.testing import MockTransport, make_response
+from zcli_core.websocket import loop_lag
 from zcli_core.websocket.counters import Counters, Totals
+from zcli_core.websocket.loop_lag import KEPT, LoopLag
 
 Serve = Callable[..., Served]
 
@@ -26,6 +31,11 @@ def _counted(served: Served, group: str) -> dict[str, int]:
     return {name: count for name, count in _seen(served)[group].items() if count}
 
 
+def _numbers(value: Any) -> list[Any]:
+    """Return all numbers of nested dicts."""
+    return [value] if not isinstance(value, dict) else [each for inner in value.values() for each in _numbers(inner)]
+
+
 def test_metrics_before_the_start_are_zero(serve: Serve) -> None:
     """All names are there from the beginning, and the dict can be written as JSON."""
     served = serve()
@@ -36,7 +46,7 @@ def test_metrics_before_the_start_are_zero(serve: Serve) -> None:
         "accepted", "refused_auth", "refused_full", "refused_origin", "refused_path", "failed",
     }  # fmt: skip
     assert {"1000", "1006", "1013", "other"} <= set(seen["closed"])
-    assert not any(any(value.values()) if isinstance(value, dict) else value for value in seen.values())
+    assert not any(_numbers(seen))
 
 
 def test_metrics_count_messages_and_bytes(serve: Serve) -> None:
@@ -116,6 +126,94 @@ def test_metrics_count_close_codes(serve: Serve) -> None:
     assert _counted(served, "connections") == {"accepted": 5}
 
 
+def test_metrics_count_seconds_until_admission(serve: Serve, certificates: Certificates) -> None:
+    """Also those of the TLS handshake, and only of clients that are admitted."""
+    certificate, key = certificates.issue("server")
+    served = serve(
+        require_auth=True, token="0123456789abcdef", ssl_enabled=True, ssl_cert=str(certificate), ssl_key=str(key)
+    )
+    good = {"Authorization": "Bearer 0123456789abcdef"}
+    with served.client(ssl=certificates.trusting(), additional_headers=good):
+        served.refusal(ssl=certificates.trusting())
+        eventually(lambda: _counted(served, "connections") == {"accepted": 1, "refused_auth": 1})
+    seen = _seen(served)["open_seconds"]
+    assert seen["count"] == 1
+    counts = list(seen["buckets"].values())
+    assert (counts, list(seen["buckets"])) == (sorted(counts), sorted(seen["buckets"], key=float))
+    assert 0 < seen["microseconds"] < DEADLINE * 1e6
+
+
+def test_metrics_count_the_silence_before_a_request(serve: Serve) -> None:
+    """The time in which a client has sent nothing counts, so that slow clients show."""
+    served = serve()
+    with socket.create_connection(("127.0.0.1", served.port)) as client:
+        eventually(lambda: served.websocket._servers[0].listener.pending)
+        end = time.monotonic() + 0.03
+        eventually(lambda: time.monotonic() > end)
+        client.sendall(
+            b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        )
+        assert client.recv(1000).startswith(b"HTTP/1.1 101")
+    eventually(lambda: _seen(served)["open_seconds"]["count"] == 1)
+    seen = _seen(served)["open_seconds"]
+    assert seen["microseconds"] >= 30_000
+    assert (seen["buckets"]["0.025"], seen["count"]) == (0, 1)
+
+
+def test_metrics_show_what_blocks_the_loop(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it lasts and for a minute afterwards, for several readers, until the server stops."""
+    monkeypatch.setattr(loop_lag, "INTERVAL", 0.01)
+    blocked, go_on = threading.Event(), threading.Event()
+
+    async def handler(websocket: Any, message: str) -> None:
+        blocked.set()
+        assert go_on.wait(DEADLINE)
+        await websocket.send(message)
+
+    served = serve(handler=handler)
+    with served.client() as client:
+        client.send("block")
+        assert blocked.wait(DEADLINE)
+        eventually(lambda: _seen(served)["loop_lag"] > 0.2, "a delay that goes on is seen")
+        go_on.set()
+        assert client.recv(timeout=DEADLINE) == "block"
+        eventually(lambda: max(served.websocket._servers[0].lag._delays) > 0.2, "the delay is noted")
+        assert [_seen(served)["loop_lag"] > 0.2 for _ in range(2)] == [True, True]
+    served.handle.stop()
+    assert _seen(served)["loop_lag"] == 0
+
+
+def test_loop_lag_is_forgotten_after_a_minute() -> None:
+    """The oldest measurement makes place for the newest."""
+
+    async def main() -> None:
+        lag = LoopLag(asyncio.get_running_loop())
+        lag._delays[lag._next] = 5.0
+        for _ in range(KEPT - 1):
+            lag._next = (lag._next + 1) % KEPT
+            lag._delays[lag._next] = 0.5
+        assert lag.largest() == 5.0
+        lag._next = (lag._next + 1) % KEPT
+        lag._timer.cancel()
+        lag._measure()
+        assert lag.largest() == 0.5
+        lag.stop()
+
+    asyncio.run(main())
+
+
+def test_metrics_have_the_http_calls_of_the_object(make_z: Callable[..., Any]) -> None:
+    """Before the first call too, which makes the client."""
+    z = make_z()
+    assert z.comm.websocket.metrics()["http"]["responses"]["2xx"] == 0
+    assert "http" not in vars(z.comm)
+    MockTransport(make_response(204)).install(z)
+    z.comm.http_get("http://host.example/")
+    assert z.comm.websocket.metrics()["http"] == z.comm.http.metrics()
+    assert z.comm.http.metrics()["responses"]["2xx"] == 1
+
+
 def test_metrics_keep_growing_over_several_runs(serve: Serve) -> None:
     """The counters of a server that has ended are kept; the gauge is of this moment."""
     served = serve()
@@ -147,6 +245,7 @@ def test_totals_read_while_servers_count_never_shrink() -> None:
             for _ in range(each):
                 counters.messages_received += 1
                 counters.count_close(1000)
+                counters.open_seconds.add(0.0015)
             totals.end(counters)
 
     threads = [threading.Thread(target=serve_often) for _ in range(3)]
@@ -159,7 +258,11 @@ def test_totals_read_while_servers_count_never_shrink() -> None:
         before = seen
     for thread in threads:
         thread.join()
-    assert (totals.sum().messages_received, totals.sum().closed["1000"]) == (3 * runs * each, 3 * runs * each)
+    everything = 3 * runs * each
+    assert (totals.sum().messages_received, totals.sum().closed["1000"]) == (everything, everything)
+    opened = totals.sum().open_seconds.read()
+    assert (opened["count"], opened["microseconds"]) == (everything, everything * 1500)
+    assert (opened["buckets"]["0.001"], opened["buckets"]["0.0025"]) == (0, everything)
 
 
 @pytest.mark.parametrize("code", [999, 1004, 1015, 2999, 3000, 4999, 70_000])
@@ -203,7 +306,7 @@ def test_metrics_asgi_application_is_counted(make_z: Callable[..., Any]) -> None
 
     asyncio.run(main())
     seen = websocket.metrics()
-    assert (seen["connections"]["accepted"], seen["closed"]["1000"]) == (1, 1)
+    assert (seen["connections"]["accepted"], seen["closed"]["1000"], seen["open_seconds"]["count"]) == (1, 1, 1)
     assert (seen["messages_received"], seen["bytes_received"], seen["messages_sent"], seen["bytes_sent"]) == (
         1,
         8,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -143,10 +146,84 @@ def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.Fixtur
 def test_systemd_is_notified(told: socket.socket, make_z: Any) -> None:
     """When the port is open, and when the server stops."""
     with make_z().comm.websocket.start_background(port=0) as handle:
-        assert told.recv(100) == b"READY=1"
+        assert told.recv(100) == f"READY=1\nSTATUS=listening on {handle.url}".encode()
         with connect(handle.url, proxy=None) as client:
             assert talks(client)
-    assert told.recv(100) == b"STOPPING=1"
+    assert told.recv(100) == b"STOPPING=1\nSTATUS=closing all clients"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="abstract sockets are Linux's")
+@pytest.mark.parametrize("told", ["file", "abstract"], indirect=True)
+def test_systemd_watchdog_is_pinged_by_the_loop(
+    told: socket.socket, make_z: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At half of its time, until the server has ended; not while a handler blocks the event loop."""
+    monkeypatch.setenv("WATCHDOG_USEC", "40000")
+    monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()))
+    blocked, go_on = threading.Event(), threading.Event()
+
+    async def handler(websocket: Any, message: Any) -> None:
+        blocked.set()
+        go_on.wait(DEADLINE)  # blocks the loop
+
+    with make_z().comm.websocket.start_background(port=0, handler=handler) as handle:
+        states = [told.recv(100) for _ in range(4)]
+        assert [state for state in states if state != b"WATCHDOG=1"] == [states[1]]
+        assert states[1].startswith(b"READY=1")
+        with connect(handle.url, proxy=None) as client:
+            client.send("block")
+            assert blocked.wait(DEADLINE)
+            told.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while told.recv(100):
+                    pass
+            told.settimeout(0.1)  # five times its interval
+            with pytest.raises(TimeoutError):
+                told.recv(100)
+            go_on.set()
+            told.settimeout(DEADLINE)
+            assert told.recv(100) == b"WATCHDOG=1"
+    monkeypatch.delenv("NOTIFY_SOCKET")
+
+
+@pytest.mark.parametrize(
+    ("allowed", "process", "interval"),
+    [
+        ("30000000", None, 15.0), ("30000000", "", 15.0), ("30000000", "me", 15.0), ("1", "me", 0.01),
+        ("30000000", "1", None), (None, "me", None), ("0", "me", None), ("", None, None), ("-1", None, None),
+        ("1e6", None, None), ("\u0663", None, None), ("9" * 30, None, None),
+    ],
+)  # fmt: skip
+def test_watchdog_is_on_as_systemd_says(
+    monkeypatch: pytest.MonkeyPatch, allowed: str | None, process: str | None, interval: float | None
+) -> None:
+    """The variables of a parent process, and values that are not a time, turn it off."""
+    for name, value in {"WATCHDOG_USEC": allowed, "WATCHDOG_PID": process}.items():
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, str(os.getpid()) if value == "me" else value)
+    assert systemd.Watchdog().interval == interval
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="abstract sockets are Linux's")
+@pytest.mark.parametrize("told", ["file", "abstract"], indirect=True)
+def test_systemd_gets_states_with_one_line_of_status(told: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reload has the time of CLOCK_MONOTONIC; a line break in a status cannot begin another assignment."""
+    before = time.monotonic_ns() // 1000
+    systemd.notify_reloading("5 of\nREADY=1")
+    systemd.notify_ready("ws://127.0.0.1:1")
+    systemd.notify_stopping("the end")
+    reloading, since, status = told.recv(200).decode().split("\n")
+    assert (reloading, status) == ("RELOADING=1", "STATUS=5 of\\nREADY=1")
+    assert before <= int(since.removeprefix("MONOTONIC_USEC=")) <= time.monotonic_ns() // 1000
+    assert told.recv(200) == b"READY=1\nSTATUS=ws://127.0.0.1:1"
+    assert told.recv(200) == b"STOPPING=1\nSTATUS=the end"
+    monkeypatch.delenv("WATCHDOG_USEC", raising=False)
+    systemd.Watchdog().ping()
+    monkeypatch.setenv("WATCHDOG_USEC", "1000000")
+    systemd.Watchdog().ping()
+    assert told.recv(200) == b"WATCHDOG=1"
 
 
 @pytest.mark.parametrize("address", ["", "relative", "/nowhere/at/all", "@no-such-socket", "vsock:2:1"])

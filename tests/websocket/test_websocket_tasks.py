@@ -112,7 +112,7 @@ def test_task_has_the_drain_timeout(serve: Serve, in_time: bool) -> None:
         begun.set()
         core = served.websocket._servers[0]
         try:
-            while not core._draining or not in_time:
+            while not core.is_draining or not in_time:
                 await asyncio.sleep(0.001)
             await websocket.send("done")
             ended.append("done")

@@ -93,7 +93,8 @@ class EngineConnection(ABC):
         What is published from then on arrives, or ``lost`` is called.
 
         Raises:
-            BackplaneFailure: The engine refuses, or the connection has ended.
+            BackplaneFailure: The engine refuses one of them (``"refused"``; the connection goes on, and the caller
+                subscribes to fewer), or the connection has ended.
         """
 
     @abstractmethod

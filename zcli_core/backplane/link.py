@@ -146,13 +146,15 @@ class Link:
         #: The kinds of failure that were logged since the link was up.
         self._logged: set[FailureKind] = set()
         self._invalid_logged = False
+        self._refusal_logged = False
         self._queued = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._probe_channel = f"p:{self.process}"
         self._probes = itertools.count(1)
         self._pending_probe: tuple[int, asyncio.Future[None]] | None = None
-        self._channels = WantedChannels([self._probe_channel] if receive is None else [self._probe_channel, ALL])
+        self._own_channels = {self._probe_channel} if receive is None else {self._probe_channel, ALL}
+        self._channels = WantedChannels(self._own_channels)
         self._channels_changed = asyncio.Event()
         self._members = WantedMembers()
         self._members_changed = asyncio.Event()
@@ -453,6 +455,7 @@ class Link:
     async def _set_up(self, life: _Life) -> None:
         """Subscribe to all channels, and prove that a message comes back."""
         self._channels.reset()
+        self._refusal_logged = False
         self._members.renew()
         await self._subscribe(life)
         await self._prove(life)
@@ -515,11 +518,43 @@ class Link:
             raise
 
     async def _subscribe(self, life: _Life) -> None:
-        channels = tuple(self._channels.missing)
-        if channels:
-            seconds = self._settings.timeout + len(channels) / _CHANNELS_A_SECOND
+        if channels := tuple(self._channels.missing):
+            await self._subscribe_to(life, channels)
+
+    async def _subscribe_to(self, life: _Life, channels: tuple[str, ...]) -> None:
+        """Subscribe to channels. A channel that the engine refuses does not keep the others from being subscribed."""
+        seconds = self._settings.timeout + len(channels) / _CHANNELS_A_SECOND
+        try:
             await self._call(life, seconds, life.connection.subscribe, channels)
+        except BackplaneFailure as failure:
+            # Without its own channels the link is of no use.
+            if failure.kind != "refused" or life.is_over or self._own_channels.issuperset(channels):
+                raise
+            if len(channels) == 1:
+                self._refused(channels[0], failure)
+                return
+            for part in self._parts(channels):
+                await self._subscribe_to(life, part)
+        else:
             self._channels.confirm(channels)
+
+    def _parts(self, channels: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Split channels of which the engine refuses some: it does not say which."""
+        own = self._own_channels.intersection(channels)
+        if own:
+            return tuple(own), tuple(set(channels) - own)
+        half = len(channels) // 2
+        return channels[:half], channels[half:]
+
+    def _refused(self, channel: str, failure: BackplaneFailure) -> None:
+        self._channels.give_up(channel)
+        if not self._refusal_logged:
+            self._refusal_logged = True
+            self._log.warning(
+                "the backplane %s refuses the channel %s: %s; messages of other processes for it do not arrive. The "
+                "server asks again when a client joins, and when it connects again (further ones are not logged)",
+                self._name, printable(channel), self.located(failure),
+            )  # fmt: skip
 
     async def _keep_channels(self, life: _Life) -> None:
         """Bring the wanted channels to the engine, all that are due with one call."""

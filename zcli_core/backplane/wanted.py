@@ -73,6 +73,11 @@ class WantedChannels:
         for channel in channels:
             self._release(channel)
 
+    def give_up(self, channel: str) -> None:
+        """Note that the engine refuses a channel. It is missing again after :meth:`add` or :meth:`reset`."""
+        self.missing.discard(channel)
+        self._release(channel)
+
     def take_expired(self, now: float) -> list[str]:
         """Return the channels to unsubscribe from now. They count as not subscribed at once."""
         found = []

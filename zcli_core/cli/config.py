@@ -13,7 +13,7 @@ from zcli_core.cli.session import load, load_plugins
 from zcli_core.config import Config, Explanation
 from zcli_core.config.conversion import describe
 from zcli_core.config.names import OVERLAYS
-from zcli_core.config.settings import Setting, is_document, without_none
+from zcli_core.config.settings import Setting, alternatives, is_document, without_none
 from zcli_core.suggestions import suggestion
 
 
@@ -127,7 +127,9 @@ def _mapping(description: str) -> dict[str, Any]:
 def _value(setting: Setting) -> dict[str, Any]:
     declared, declaration = without_none(setting.type), setting.declaration
     found: dict[str, Any] = {"description": declaration.help}
-    if get_origin(declared) is Literal:
+    if len(alternatives(declared)) > 1:
+        found["type"] = [*(_TYPES.get(one, "string") for one in alternatives(declared)), "null"]
+    elif get_origin(declared) is Literal:
         found["enum"] = [*get_args(declared), None]
     elif get_origin(declared) is tuple:
         found |= {"type": ["array", "string", "null"], "items": {"type": "string"}}

@@ -286,6 +286,12 @@ def _port(session: Session) -> _Findings:
     yield _severity(session.config, "websocket.port"), f"{state.detail}{by}; {advice}"
 
 
+def _limits(session: Session) -> _Findings:
+    from zcli_core.cli.limit_checks import check_limits
+
+    yield from check_limits(session.config)
+
+
 def _services(session: Session) -> _Findings:
     """Probe all services. A stopped service is not a problem."""
     from zcli_core.services.concurrency import map_concurrently
@@ -386,6 +392,7 @@ _CHECKS: tuple[tuple[str, Callable[[Session], _Findings]], ...] = (
     ("private keys", _private_keys),
     ("WebSocket", _websocket),
     ("WebSocket port", _port),
+    ("limits", _limits),
     ("services", _services),
     ("backplane", _backplane),
 )

@@ -23,7 +23,9 @@ used, so they are not included."""
 
 @click.command("plugins")
 @click.option(
-    "--why", metavar="KEY", help="Show which plugin a setting (websocket.transport) or a service (redis) uses."
+    "--why",
+    metavar="KEY",
+    help="Show which plugin a setting (websocket.transport), a service (redis) or a subsystem (bifrost) uses.",
 )
 @click.option("--timings", is_flag=True, help="Show how long importing each plugin and calling its hooks took.")
 @json_option

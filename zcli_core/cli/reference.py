@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +83,7 @@ _LAYER_KIND = Kind(
     "zcli_core.testing.ConfigLayerContract",
 )
 #: The head of a section in a docstring (Google style).
-_SECTION = re.compile(r"^(Args|Returns):\n", re.MULTILINE)
+_SECTION = re.compile(r"^(Args|Returns|Raises):\n", re.MULTILINE)
 
 
 def make_page(host: PluginHost, settings: Mapping[str, Setting]) -> str:
@@ -159,13 +160,14 @@ def _hook(name: str, function: Any) -> str:
 
 
 def _items(head: str, body: str) -> Iterator[str]:
-    """The items of a docstring's section as a list: ``name: text`` of ``Args``, the text of ``Returns``."""
+    """Return a section of a docstring as items of a list."""
     if head == "Returns":
         yield f"- returns: {_markdown(body)}"
         return
-    for item in re.split(r"\n(?=\S)", inspect.cleandoc(body)):
-        name, _, text = item.partition(":")
-        yield f"- `{name}`: {_markdown(text)}"
+    for item in re.split(r"\n(?=\S)", textwrap.dedent(body).strip()):
+        names, _, text = item.partition(":")
+        shown = ", ".join(f"`{name}`" for name in names.split(", "))
+        yield f"- {'raises ' if head == 'Raises' else ''}{shown}: {_markdown(text)}"
 
 
 # --- settings ---

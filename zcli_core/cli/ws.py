@@ -1,4 +1,4 @@
-"""``zcli ws``: run a WebSocket server with the settings in force, or connect to a server from the terminal."""
+"""``zcli ws``: run a WebSocket server with the settings in force, or use one from the terminal."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from zcli_core.cli.http import pairs
 from zcli_core.cli.output import print_error, print_text, write_bytes
 from zcli_core.cli.secret_files import secret_from_file
 from zcli_core.cli.session import comm
+from zcli_core.cli.ws_control import reload, status
 from zcli_core.errors import ZCLIError
 from zcli_core.printable import print_line, printable
 
@@ -34,7 +35,11 @@ _LONGEST_WAIT = 1e6
 
 @click.group("ws")
 def command() -> None:
-    """Run a WebSocket server, or connect to one."""
+    """Run a WebSocket server, connect to one, or look after those that run."""
+
+
+command.add_command(status)
+command.add_command(reload)
 
 
 @command.command("serve")

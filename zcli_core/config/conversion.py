@@ -5,11 +5,12 @@ Text is accepted for every type, because environment variables hold only text.
 
 from __future__ import annotations
 
+import contextlib
 import types
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
-from zcli_core.config.settings import Setting, is_document, without_none
+from zcli_core.config.settings import Setting, alternatives, is_document, without_none
 from zcli_core.suggestions import suggestion
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def convert(raw: Any, setting: Setting, *, text: str | None = None) -> Any:
     """
     expected = describe(setting)
     given = raw if text is None else text
-    value = _to(without_none(setting.type), given, expected)
+    value = _to_first(alternatives(setting.type), given, expected)
     if setting.declaration.exact and value != given:
         raise ConversionError(expected, f"; did you mean {value!r}?")
     _check_bounds(value, setting, expected)
@@ -69,7 +70,11 @@ def is_path(setting: Setting) -> bool:
 
 def describe(setting: Setting) -> str:
     """Return what the value of a setting must be: ``"an integer between 0 and 65535"``."""
-    declared, declaration = without_none(setting.type), setting.declaration
+    return " or ".join(_describe(declared, setting) for declared in alternatives(setting.type))
+
+
+def _describe(declared: Any, setting: Setting) -> str:
+    declaration = setting.declaration
     if declared is bool:
         return "true or false"
     if declared in (int, float):
@@ -83,7 +88,8 @@ def describe(setting: Setting) -> str:
             return f"{kind} of at least {low:g}"
         return f"{kind} of at most {high:g}" if high is not None else kind
     if get_origin(declared) is Literal:
-        return "one of " + ", ".join(get_args(declared))
+        choices = get_args(declared)
+        return f"one of {', '.join(choices)}" if len(choices) > 1 else str(choices[0])
     if get_origin(declared) is tuple:
         return "a list of strings (in a variable: separated by commas, or JSON)"
     if get_origin(declared) is Mapping:
@@ -91,6 +97,14 @@ def describe(setting: Setting) -> str:
     if is_document(declared):
         return "the path of a file, or a mapping"
     return "a string" if declared is str else "a path"
+
+
+def _to_first(types: tuple[Any, ...], raw: Any, expected: str) -> Any:
+    """Convert to the first type that fits."""
+    for declared in types[:-1]:
+        with contextlib.suppress(ConversionError):
+            return _to(declared, raw, expected)
+    return _to(types[-1], raw, expected)
 
 
 def _to(declared: Any, raw: Any, expected: str) -> Any:

@@ -80,6 +80,9 @@ class Application(Section, name=""):
     logger: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "PROD"] = setting(
         "INFO", "lowest level that is logged; PROD shows nothing on the console and writes all levels to the log file"
     )
+    logger_format: Literal["text", "json"] = setting(
+        "text", "how the log file and the console show a record: text, or json for one JSON object a line"
+    )
     logger_path: Path | None = setting(
         None, "folder of the log file; the log folder of the user if unset", written=True
     )
@@ -185,8 +188,8 @@ class WebSocket(Section, name="websocket", variable_prefix="WEBSOCKET_"):
     )  # fmt: skip
     max_auth_failures: int = setting(
         10, "highest number of wrong credentials from one IP address (or IPv6 /64 network) within "
-        "websocket.auth_failures_window, including attempts still being checked; an IPv6 /56 network may send 4 times "
-        "as many, an IPv6 /48 network 16 times as many", minimum=1, security=True,
+        "websocket.auth_failures_window, to all workers together, including attempts still being checked; an IPv6 /56 "
+        "network may send 4 times as many, an IPv6 /48 network 16 times as many", minimum=1, security=True,
     )  # fmt: skip
     auth_failures_window: float = setting(
         60.0, "length of the window in which wrong credentials of a client address are counted, in seconds",
@@ -197,12 +200,12 @@ class WebSocket(Section, name="websocket", variable_prefix="WEBSOCKET_"):
         "the same address, which slows down clients that reconnect at once; 0 refuses at once", minimum=0, maximum=60,
     )  # fmt: skip
     max_connections: int = setting(
-        1000, "highest number of WebSocket clients at the same time; the same number of further connections, but at "
-        "least 100, may be in the handshake or being refused", minimum=1, restricts=True,
+        1000, "highest number of WebSocket clients of each worker at the same time; the same number of further "
+        "connections, but at least 100, may be in the handshake or being refused", minimum=1, restricts=True,
     )  # fmt: skip
     max_connections_per_address: int | None = setting(
-        None, "highest number of WebSocket clients of one IP address (or IPv6 /64 network) at the same time; no limit "
-        "if unset", minimum=1, security=True,
+        None, "highest number of WebSocket clients of one IP address (or IPv6 /64 network) at the same time, in each "
+        "worker; no limit if unset", minimum=1, security=True,
     )  # fmt: skip
     max_messages_per_second: float | None = setting(
         None, "highest number of messages per second that are read from one WebSocket client; further messages are "
@@ -264,11 +267,26 @@ class WebSocket(Section, name="websocket", variable_prefix="WEBSOCKET_"):
         None, "owner of the file websocket.unix_path: USER, USER:GROUP or :GROUP, by name or number; the user of the "
         "process if unset", security=True,
     )  # fmt: skip
+    workers: int | Literal["auto"] = setting(
+        1, "number of processes that serve the WebSocket clients on the same port; auto uses one for each CPU that "
+        "this process may use", minimum=1,
+    )  # fmt: skip
+    worker_timeout: float = setting(
+        30.0, "how long a worker of the WebSocket server may take to become ready, and how long its event loop may be "
+        "blocked, in seconds; after that it is replaced", above=0,
+    )  # fmt: skip
+    reload_spread: float = setting(
+        10.0, "time over which the clients of the old workers are closed when the WebSocket server is reloaded, in "
+        "seconds; 0 closes all at once", minimum=0,
+    )  # fmt: skip
     reuse_port: bool = setting(False, "let several processes listen on the port of the WebSocket server")
     backplane: str = setting(
         "local", "name of the backplane that carries WebSocket messages between processes; local reaches the clients "
         "of this process only",
     )  # fmt: skip
+    access_log: bool = setting(
+        False, "log a line for each WebSocket connection when it ends or is refused, at the level INFO"
+    )
     max_rooms: int = setting(128, "highest number of rooms that one WebSocket client may be in", minimum=1)
     loop: Literal["auto", "asyncio", "uvloop"] = setting(
         "auto", "event loop of the WebSocket server; auto uses uvloop if it is installed"

@@ -149,7 +149,8 @@ class Section:
 
     The type of a setting is bool, int, float, str, ``pathlib.Path``, ``tuple[str, ...]``, ``Mapping[str, str]``, a
     ``Literal`` of strings, ``Path | Mapping[str, Any]`` for a document that is in a file or in the configuration
-    itself, or one of these ``| None``.
+    itself, one of these ``| None``, or several of them, of which the first that fits is taken
+    (``int | Literal["auto"]``).
     """
 
     section_name: ClassVar[str]
@@ -370,7 +371,8 @@ def verify_types(settings: list[Setting]) -> None:
             declared = without_none(item.type)
         except Exception as error:
             raise TypeError(f"the type of {item.key} cannot be resolved: {error}") from error
-        if declared not in supported and get_origin(declared) is not Literal and not is_document(declared):
+        types = alternatives(declared)
+        if not all(one in supported or get_origin(one) is Literal or is_document(one) for one in types):
             raise TypeError(f"the type of the setting {item.key} is not supported: {declared}")
 
 
@@ -389,9 +391,15 @@ def _is_plain(item: Setting) -> bool:
 
 def without_none(declared: Any) -> Any:
     """Return ``X`` for ``X | None``, and any other type as it is."""
-    if get_origin(declared) in (Union, UnionType):
-        return Union[tuple(item for item in get_args(declared) if item is not type(None))]  # noqa: UP007
-    return declared
+    found = alternatives(declared)
+    return found[0] if len(found) == 1 else declared
+
+
+def alternatives(declared: Any) -> tuple[Any, ...]:
+    """Return ``(X, Y)`` for ``X | Y | None``, and ``(X,)`` for another type. A document is one type."""
+    if get_origin(declared) in (Union, UnionType) and not is_document(declared):
+        return tuple(item for item in get_args(declared) if item is not type(None))
+    return (declared,)
 
 
 def is_document(declared: Any) -> bool:

@@ -11,6 +11,7 @@ from zcli_core import __version__
 from zcli_core.http.auth import Auth, authorize, basic
 from zcli_core.http.call import Call, CertificateHosts
 from zcli_core.http.contract import Headers, HttpFailure, HttpRequest, HttpResponse, HttpTransport, TransportFailure
+from zcli_core.http.counters import HttpCounters
 from zcli_core.http.guarded_transport import GuardedTransport
 from zcli_core.http.options import Timeout, checked_method, checked_retries, checked_timeout, unknown_argument
 from zcli_core.http.request_body import MISSING, Data, encode_body
@@ -25,6 +26,7 @@ from zcli_core.printable import printable
 if TYPE_CHECKING:
     from zcli_core.config.sections import Http
     from zcli_core.http.multipart import Files
+    from zcli_core.types import HttpMetrics
 
 RequestHook = Callable[[HttpRequest], Any]
 ResponseHook = Callable[[HttpRequest, "HttpResponse | HttpFailure"], Any]
@@ -67,6 +69,7 @@ class HttpClient:
         self._on_request = on_request
         self._on_response = on_response
         self._last_failure = LastFailure[HttpFailure]()
+        self._counters = HttpCounters()
         self._user_agent = f"zcli-core/{__version__}" if settings.user_agent is None else settings.user_agent
         self._defaults: list[tuple[str, str]] = []
         hosts = settings.client_cert_hosts
@@ -151,6 +154,7 @@ class HttpClient:
         if source_error is not None:
             raise source_error  # outside of the except clause, which would change its cause and context
         self._last_failure.clear()
+        self._counters.count_response(response.status_code, response.elapsed)
         if self._log.isEnabledFor(logging.DEBUG):
             self._log.debug(
                 "%s %s: %d %s, %d bytes in %.3f s",
@@ -164,6 +168,10 @@ class HttpClient:
         if self._on_response is not None:
             self._on_response(request, response)
         return response
+
+    def metrics(self) -> HttpMetrics:
+        """Return what the client has counted so far, for monitoring, in a new dict."""
+        return self._counters.read()
 
     def use_transport(self, transport: HttpTransport) -> None:
         """Send all later requests over this transport instead of the one that ``http.transport`` selects.
@@ -201,6 +209,7 @@ class HttpClient:
     ) -> None:
         failure = HttpFailure(cause.kind, printable(cause.message), method, url, time.monotonic() - started)
         self._last_failure.set(failure)
+        self._counters.count_failure(failure.kind, failure.elapsed)
         self._log.warning("%s", failure)
         if self._on_response is not None and request is not None:
             self._on_response(request, failure)

@@ -10,6 +10,7 @@ The modules of sockets are imported by the first call, so that importing this mo
 from __future__ import annotations
 
 import logging
+import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -126,6 +127,17 @@ def port_holder(port: int, host: str = "127.0.0.1") -> PortHolder | None:
             raise
         return None
     return table.holder_of(port, [endpoint.host for endpoint in endpoints])
+
+
+def held_by(port: int, host: str) -> str:
+    """Return ``" by "`` and the process that has a port, for an error; empty if it is unknown."""
+    try:
+        holder = port_holder(port, host)
+    except (OSError, ValueError):
+        return ""
+    if holder is None:
+        return ""
+    return " by this process" if holder.pid == os.getpid() else f" by {holder}"
 
 
 def wait_for_port(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from zcli_core.errors import ConfigError
 from zcli_core.plugins.host import PluginHost
 from zcli_core.plugins.loading import names_of
-from zcli_core.plugins.records import KINDS, SERVICE, Kind, PluginRecord, RegisteredProvider
+from zcli_core.plugins.records import KINDS, SERVICE, SUBSYSTEM, Kind, PluginRecord, RegisteredProvider
 from zcli_core.plugins.selection import choose, pip_command, require_installed, selected_names
 from zcli_core.suggestions import suggestion
 
@@ -65,20 +65,20 @@ class ChoiceExplanation(NamedTuple):
 
 
 def explain_choice(host: PluginHost, config: Config, key: str) -> ChoiceExplanation:
-    """Explain a setting that selects plugins (``"websocket.transport"``) or a service (``"redis"``).
+    """Explain a setting that selects plugins (``"websocket.transport"``), a service (``"redis"``) or a subsystem.
 
     Raises:
-        ValueError: ``key`` is neither; the message suggests a similar key.
+        ValueError: ``key`` is something else; the message suggests a similar key.
     """
     kind = next((kind for kind in KINDS if kind.setting == key), None)
     if kind is not None:
         names, setting = selected_names(kind, config), config.explain(key)
         candidates = _distinct(host, kind)
     else:
-        kind, setting = SERVICE, None
-        names = (_service_name(host, config, key),)
-        candidates = host.providers(SERVICE)[names[0]]
-        key = _SERVICES + names[0]
+        setting = None
+        kind, name = _kind_and_name(host, config, key)
+        names, candidates = (name,), host.providers(kind)[name]
+        key = _SERVICES + name if kind == SERVICE else name
     chosen: list[RegisteredProvider] = []
     problems: list[str] = []
     for name in names:
@@ -120,11 +120,14 @@ def _candidate(registered: RegisteredProvider) -> Candidate:
     )
 
 
-def _service_name(host: PluginHost, config: Config, key: str) -> str:
-    services = host.providers(SERVICE)
+def _kind_and_name(host: PluginHost, config: Config, key: str) -> tuple[Kind, str]:
+    """Return the kind and the name of a service or a subsystem."""
+    services, subsystems = host.providers(SERVICE), host.providers(SUBSYSTEM)
     name = key.removeprefix(_SERVICES)
     if name in services:
-        return name
+        return SERVICE, name
+    if key in subsystems:
+        return SUBSYSTEM, key
     if key in config.settings:
         raise ValueError(
             f"the setting {key} does not select a plugin; `zcli config {key}` shows its value and where it was set"
@@ -133,9 +136,10 @@ def _service_name(host: PluginHost, config: Config, key: str) -> str:
         if kind.setting is not None and key in host.providers(kind):
             raise ValueError(f"{key!r} is the name of a {kind.label}; use the key {kind.setting}, which selects it")
     settings = [kind.setting for kind in KINDS if kind.setting is not None]
-    known = [*settings, *services, *(_SERVICES + service for service in services)]
-    message = f"{key!r} is neither a setting that selects plugins nor a service{suggestion(key, known)}"
+    known = [*settings, *services, *(_SERVICES + service for service in services), *subsystems]
+    message = f"{key!r} is not a setting that selects plugins, a service or a subsystem{suggestion(key, known)}"
     message += f"\n     settings: {', '.join(settings)}\n     services: {', '.join(sorted(services)) or 'none'}"
+    message += f"\n     subsystems: {', '.join(sorted(subsystems)) or 'none'}"
     raise ValueError("\n     ".join([message, *host.problems()]))
 
 

@@ -255,20 +255,23 @@ def zcli_websocket_serving(server: RunningServer, context: Context) -> None:
     """Run when the WebSocket server listens, once for each start, in the process that was started.
 
     With ``websocket.workers`` that process is the supervisor, so ``server`` stands for all workers. It is not run for
-    an ASGI application inside another program's server. It must not block.
+    an ASGI application inside another program's server. The server's URL is announced after it. It must not block.
 
     Args:
-        server: The server: its metrics and its state.
+        server: The server: its metrics and its state. Its methods may be called from any thread.
         context: The configuration and the log of the ``zCLI`` object that serves.
 
     Raises:
-        ConfigError, ListenError: The plugin cannot do what its settings ask for; the server does not start.
+        ConfigError, ListenError: The plugin cannot do what its settings ask for. The server does not start, and the
+            call of :meth:`~zCLI.WebSocketServer.start` raises this error.
     """
 
 
 @running
 def zcli_websocket_ended(server: RunningServer, context: Context) -> None:
-    """Run when a server has ended, once for each ``zcli_websocket_serving``.
+    """Run when a server has ended, also if another plugin has stopped its start. It must not block.
+
+    The plugins are called in the reverse order of ``zcli_websocket_serving``, without the one that stopped the start.
 
     Args:
         server: The server. Its metrics can still be read.

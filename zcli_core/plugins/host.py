@@ -239,12 +239,7 @@ class PluginHost:
         Call it once and keep the result, so that a hook without implementations costs nothing. The function takes the
         arguments of the hook by position. If an implementation raises, the error is logged with the plugin's name.
         """
-
-        def report(plugin: str, error: BaseException) -> None:
-            message = "the hook %s of the plugin %s failed; the other plugins keep working"
-            log.error(message, hook, plugin, exc_info=error)
-
-        return self.caller(hook, report)
+        return self.caller(hook, partial(_log_failure, log, hook))
 
     def caller(self, hook: str, report: Callable[[str, BaseException], None]) -> Callable[..., None] | None:
         """Return a function as :meth:`notifier` does; ``report`` gets the plugin's name and the error if one raises."""
@@ -290,6 +285,30 @@ class PluginHost:
 
         return ask
 
+    def calls(
+        self, hook: str, log: logging.Logger, fatal: tuple[type[Exception], ...] = ()
+    ) -> dict[str, Callable[..., None]]:
+        """Return a function for each plugin that implements a running hook, by the plugin's name, in calling order.
+
+        Each takes the arguments of the hook by position. If an implementation raises, the error is logged as for
+        :meth:`notifier`, unless it is one of ``fatal``.
+        """
+
+        passed_on: tuple[type[BaseException], ...] = (KeyboardInterrupt, *fatal)
+
+        def isolated(plugin: str, function: Callable[..., Any]) -> Callable[..., None]:
+            def call(*values: Any) -> None:
+                try:
+                    function(*values)
+                except passed_on:
+                    raise
+                except BaseException as error:  # noqa: BLE001 - the other plugins keep working
+                    _log_failure(log, hook, plugin, error)
+
+            return call
+
+        return {plugin: isolated(plugin, function) for plugin, function in self._implementations(hook)}
+
     def _implementations(
         self, hook: str, adapt: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
     ) -> list[tuple[str, Callable[..., Any]]]:
@@ -318,6 +337,10 @@ class PluginHost:
             for record in self.records.values()
             if record.state == "broken"
         ]
+
+
+def _log_failure(log: logging.Logger, hook: str, plugin: str, error: BaseException) -> None:
+    log.error("the hook %s of the plugin %s failed; the other plugins keep working", hook, plugin, exc_info=error)
 
 
 def _as_list(function: Callable[[], Iterable[Any] | None]) -> Callable[[], list[Any]]:

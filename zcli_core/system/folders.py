@@ -39,6 +39,12 @@ def user_log_folder() -> str | None:
     return folder and os.path.join(folder, "log")
 
 
+def user_run_folder() -> str | None:
+    """Return the folder of the control sockets, ``~/.local/state/zcli/run`` on Linux. None if there is no home."""
+    folder = _xdg("XDG_STATE_HOME", ".local/state") if _XDG else _platform("user_state_path")
+    return folder and os.path.join(folder, "run")
+
+
 def user_data_folder() -> str | None:
     """Return the folder of the user's data, ``~/.local/share/zcli`` on Linux. None if the user has no home folder."""
     return _xdg("XDG_DATA_HOME", ".local/share") if _XDG else _platform("user_data_path")

@@ -17,7 +17,7 @@ from zcli_core.websocket.counters import size_of
 if TYPE_CHECKING:
     from zcli_core.websocket.admission import Admission
     from zcli_core.websocket.contract import Connection
-    from zcli_core.websocket.counters import Counters
+    from zcli_core.websocket.counters import Traffic
     from zcli_core.websocket.dispatcher import MessageDispatcher
     from zcli_core.websocket.loop_bridge import LoopBridge
     from zcli_core.websocket.rooms import Rooms
@@ -38,7 +38,7 @@ class ServerConnection(ConnectionProperties):
         "_connected_at", "_connection", "_counters", "_dispatcher", "_rooms",
     )  # fmt: skip
 
-    def __init__(self, connection: Connection, admission: Admission, bridge: LoopBridge, counters: Counters) -> None:
+    def __init__(self, connection: Connection, admission: Admission, bridge: LoopBridge, counters: Traffic) -> None:
         self._connection = connection
         self._counters = counters
         self._bridge = bridge

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from zcli_core.net.headers import Headers
@@ -61,6 +61,8 @@ class Request:
     client_certificate: Mapping[str, Any] | None = None
     #: Whether this upgrade can be refused with an HTTP status; some ASGI servers cannot do that.
     can_be_refused_with_status: bool = True
+    #: When the connection was accepted, as a reading of :func:`time.monotonic`; None if the transport does not know it.
+    accepted_at: float | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.path!r} from {self.remote_address}>"
@@ -387,8 +389,8 @@ class Endpoint:
     #: The TLS context for wss://. The core may load a renewed certificate into it while the listener runs.
     tls: ssl.SSLContext | None = None
     backlog: int = 1024
-    #: Sockets that listen already, such as those that systemd passes. The transport then binds nothing. It owns the
-    #: sockets, closes them in the end and leaves the file of a Unix socket in place.
+    #: Sockets that listen already, such as those that systemd or a supervisor passes. The transport then binds nothing.
+    #: It owns the sockets, closes them in the end and leaves the file of a Unix socket in place.
     sockets: tuple[socket.socket, ...] = ()
 
 
@@ -401,6 +403,18 @@ class Listener(Protocol):
 
     def prepare(self, message: Message) -> Prepared:
         """Encode a message once, to send it to any number of this listener's connections."""
+
+    def close_sockets(self) -> None:
+        """Accept no further connections and close the listening sockets. Connections that were accepted go on.
+
+        Other processes may have the same sockets, so what waits in their queues is not lost.
+        """
+
+    async def finish_accepting(self) -> None:
+        """:meth:`close_sockets`, and wait until each accepted connection is admitted, refused or gone.
+
+        It waits at most ``open_timeout``.
+        """
 
     def stop_accepting(self) -> None:
         """Accept no further connections, release the port, and drop all connections that are not admitted."""

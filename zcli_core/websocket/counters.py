@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from zcli_core.durations import Durations
+
 if TYPE_CHECKING:
     from zcli_core.websocket.contract import Message
 
@@ -20,25 +22,48 @@ REFUSED_AUTH, REFUSED_FULL, REFUSED_ORIGIN = "refused_auth", "refused_full", "re
 REFUSED_PATH, FAILED = "refused_path", "failed"
 RESULTS = (ACCEPTED, REFUSED_AUTH, REFUSED_FULL, REFUSED_ORIGIN, REFUSED_PATH, FAILED)
 
-_NUMBERS = (
-    "bytes_received", "bytes_sent", "handler_errors", "messages_received", "messages_sent", "slow_clients",
-)  # fmt: skip
+#: Upper limits of the buckets of ``open_seconds``, in seconds, up to the default of ``websocket.open_timeout``.
+_OPEN_LIMITS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+_TRAFFIC = ("bytes_received", "bytes_sent", "messages_received", "messages_sent")
+_EVENTS = ("handler_errors", "slow_clients")
 
 
-class Counters:
-    """The counters of one running server, changed in the thread of its event loop only."""
+class Traffic:
+    """Messages and the bytes of their content."""
 
-    __slots__ = (*_NUMBERS, "closed", "connections")
+    __slots__ = _TRAFFIC
 
     def __init__(self) -> None:
-        #: Messages that clients sent, and the bytes of their content.
+        #: Messages that clients sent.
         self.messages_received = self.bytes_received = 0
-        #: Messages that were sent to clients, each counted for each client, and the bytes of their content.
+        #: Messages that were sent to clients, each counted for each client.
         self.messages_sent = self.bytes_sent = 0
+
+    def add_traffic(self, other: Traffic) -> None:
+        """Add the values of other traffic."""
+        for name in _TRAFFIC:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+class Counters(Traffic):
+    """The counters of one running server, changed in the thread of its event loop only.
+
+    With the access log, each connection counts its own traffic, which is added here when the connection ends.
+    """
+
+    __slots__ = (*_EVENTS, "_lock", "_open", "closed", "connections", "open_seconds")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+        self._open: set[Traffic] = set()
         #: Clients that were closed because they read too slowly.
         self.slow_clients = 0
         #: Errors that handlers and callbacks raised.
         self.handler_errors = 0
+        #: Seconds from accepting a connection to admitting its client.
+        self.open_seconds = Durations(_OPEN_LIMITS)
         #: Connections by :data:`RESULTS`.
         self.connections = dict.fromkeys(RESULTS, 0)
         #: Connections that have ended, by close code or :data:`OTHER`.
@@ -49,15 +74,30 @@ class Counters:
         name = str(code)
         self.closed[name if name in self.closed else OTHER] += 1
 
+    def begin(self, traffic: Traffic) -> None:
+        """Include the traffic of a connection that counts for itself."""
+        with self._lock:
+            self._open.add(traffic)
+
+    def end(self, traffic: Traffic) -> None:
+        """Keep the traffic of a connection that has ended."""
+        with self._lock:  # a sum must not find it twice
+            self._open.discard(traffic)
+            self.add_traffic(traffic)
+
     def add(self, others: Iterable[Counters]) -> None:
         """Add the values of other counters."""
         for other in others:
-            for name in _NUMBERS:
+            with other._lock:
+                for traffic in (other, *other._open):
+                    self.add_traffic(traffic)
+            for name in _EVENTS:
                 setattr(self, name, getattr(self, name) + getattr(other, name))
             for name in RESULTS:
                 self.connections[name] += other.connections[name]
             for name in self.closed:
                 self.closed[name] += other.closed[name]
+            self.open_seconds.merge(other.open_seconds)
 
 
 class Totals:

@@ -30,7 +30,7 @@ from zcli_core.websocket.parts.interrupted import InterruptedCoroutine
 
 if TYPE_CHECKING:
     from zcli_core.websocket.contract import Connection
-    from zcli_core.websocket.counters import Counters
+    from zcli_core.websocket.counters import Traffic
 
 _IN_PLACE = sys.version_info >= (3, 11)
 
@@ -93,7 +93,7 @@ class MessageDispatcher:
     )  # fmt: skip
 
     def __init__(
-        self, connection: Connection, session: Session, loop: asyncio.AbstractEventLoop, counters: Counters
+        self, connection: Connection, session: Session, loop: asyncio.AbstractEventLoop, counters: Traffic
     ) -> None:
         self.connection = connection
         self._counters = counters

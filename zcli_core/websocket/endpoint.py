@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import stat
 from dataclasses import replace
@@ -103,7 +102,13 @@ def use_systemd_sockets(endpoint: Endpoint) -> Endpoint:
 
 def pick_shared_port(endpoint: Endpoint) -> Endpoint:
     """Replace port 0 by a free port if the host is a name, whose addresses must all get the same port."""
-    if endpoint.unix_path is not None or endpoint.port or endpoint.host is None or parse_ip(endpoint.host) is not None:
+    if (
+        endpoint.sockets
+        or endpoint.unix_path
+        or endpoint.port
+        or endpoint.host is None
+        or parse_ip(endpoint.host) is not None
+    ):
         return endpoint
     from zcli_core.net.ports import find_free_port
 
@@ -141,7 +146,10 @@ def remove_stale_socket(path: Path) -> None:
 def explain_listen_error(error: OSError, endpoint: Endpoint) -> ListenError:
     """Convert the system's error to one that says what is wrong and what to do."""
     if endpoint.sockets:
-        return ListenError(f"cannot listen on the sockets that systemd passed on: {error.strerror or error}")
+        given = ", ".join(str(sock.getsockname()) for sock in endpoint.sockets if sock.fileno() >= 0)
+        return ListenError(
+            f"cannot listen on the sockets that were given to this process ({given}): {error.strerror or error}"
+        )
     if endpoint.unix_path is not None:
         if error.errno == errno.EPERM and endpoint.unix_owner != (-1, -1):
             return ListenError(
@@ -151,7 +159,9 @@ def explain_listen_error(error: OSError, endpoint: Endpoint) -> ListenError:
         return ListenError(f"cannot listen on {endpoint.unix_path}: {error.strerror or error}")
     host, port = endpoint.host or "", endpoint.port
     if error.errno == errno.EADDRINUSE:
-        return ListenError(f"port {port} of {host} is in use{_holder(port, host)}; stop it, or listen on another port")
+        from zcli_core.net.ports import held_by
+
+        return ListenError(f"port {port} of {host} is in use{held_by(port, host)}; stop it, or listen on another port")
     if error.errno in (errno.EACCES, errno.EPERM) and 0 < port < 1024:
         return ListenError(
             f"port {port} is privileged: this user may not listen below 1024; use a higher port, or a proxy in front"
@@ -161,18 +171,6 @@ def explain_listen_error(error: OSError, endpoint: Endpoint) -> ListenError:
     if isinstance(error, socket.gaierror):
         return ListenError(f"the host {host!r} cannot be resolved: {error.strerror}")
     return ListenError(f"cannot listen on port {port} of {host}: {error.strerror or error}")
-
-
-def _holder(port: int, host: str) -> str:
-    from zcli_core.net.ports import port_holder
-
-    try:
-        holder = port_holder(port, host)
-    except (OSError, ValueError):
-        return ""
-    if holder is None:
-        return ""
-    return " by this process" if holder.pid == os.getpid() else f" by {holder}"
 
 
 def endpoint_url(endpoint: Endpoint, addresses: list[Address]) -> str:
@@ -185,7 +183,7 @@ def endpoint_url(endpoint: Endpoint, addresses: list[Address]) -> str:
     scheme = "wss" if endpoint.tls else "ws"
     if endpoint.unix_path is not None:
         return f"{scheme}+unix://{endpoint.unix_path}"
-    if endpoint.sockets:
+    if endpoint.sockets and endpoint.host is None:
         name = endpoint.sockets[0].getsockname()
         return f"{scheme}://{format_address(name)}" if isinstance(name, tuple) else f"{scheme}+unix://{name}"
     port = addresses[0][1] if addresses and addresses[0] else endpoint.port

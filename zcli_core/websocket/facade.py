@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import signal
 import sys
 import threading
 import time
@@ -39,6 +40,7 @@ from zcli_core.websocket.recipients import (
     parse_room,
 )
 from zcli_core.websocket.rooms import Rooms
+from zcli_core.websocket.running_server import shown_to_operators
 from zcli_core.websocket.server_core import ShutdownSummary, open_asgi_core, open_server
 from zcli_core.websocket.server_run import BackgroundServer, ServerRun
 from zcli_core.websocket.server_setup import (
@@ -48,15 +50,19 @@ from zcli_core.websocket.server_setup import (
     make_plugins,
     make_setup,
     make_strategies,
+    warn_if_open,
 )
 from zcli_core.websocket.sessions import Observers, Sessions
 from zcli_core.websocket.signals import StopOnSigterm, stopped_by_signals
+from zcli_core.websocket.single_server import SingleServer
+from zcli_core.websocket.workers import assignment
+from zcli_core.websocket.workers.command import command_line, refuse_workers, worker_count
 
 if TYPE_CHECKING:
     from zcli_core.backplane.contract import Member
     from zcli_core.config import Config
     from zcli_core.plugins.host import PluginHost
-    from zcli_core.types import WebSocketMetrics
+    from zcli_core.types import HttpMetrics, WebSocketMetrics
     from zcli_core.websocket.contract import Message, Transport
     from zcli_core.websocket.parts.asgi_listener import AsgiListener
     from zcli_core.websocket.server_core import ServerCore
@@ -80,8 +86,19 @@ class WebSocketServer:
     Every method may be called from any thread.
     """
 
-    def __init__(self, config: Config, host: PluginHost, log: logging.Logger) -> None:
+    def __init__(
+        self, config: Config, host: PluginHost, log: logging.Logger, http_metrics: Callable[[], HttpMetrics]
+    ) -> None:
+        """Make a server that does not run yet.
+
+        Args:
+            config: The configuration.
+            host: The plugins.
+            log: Where the server logs.
+            http_metrics: Returns what the HTTP client of the same ``zCLI`` object counts.
+        """
         self._config = config
+        self._http_metrics = http_metrics
         self._host = host
         self._log = log
         self._lock = threading.Lock()
@@ -130,6 +147,9 @@ class WebSocketServer:
         The handler and the callbacks may be ``async def`` or plain functions. A plain function runs in a thread and may
         block.
 
+        With ``websocket.workers`` this process supervises, and starts the program again for each worker. The code above
+        and below this call runs in all of them.
+
         Under systemd, the server uses the sockets of a socket unit (``LISTEN_FDS``) unless ``host`` or ``port`` is
         given, and reports when it is ready (``NOTIFY_SOCKET``).
 
@@ -151,22 +171,40 @@ class WebSocketServer:
             ValueError: ``host`` or ``port`` is invalid.
             TypeError: A function cannot be called with these arguments.
             RuntimeError: The server already runs, or the call was made inside an event loop, which it would block.
+            WorkerError: With ``websocket.workers``, the workers crash again and again.
         """
         if asyncio._get_running_loop() is not None:
             raise RuntimeError(
                 "start() blocks, so it cannot be called inside a running event loop; "
                 "use 'await z.comm.websocket.serve(...)' there, or z.comm.websocket.start_background(...)"
             )
-        serve = self._prepare(host, port, handler, on_connect, on_disconnect, lifespan)
-        factory = event_loop.loop_factory(self._config)
-        with self._new_run() as run, stopped_by_signals(run.stop, run.abort) as signals:
+        arguments = host, port, handler, on_connect, on_disconnect
+        assigned = assignment.take()
+        if assigned is not None:
+            self._work(assigned, lifespan, *arguments)
+            return
+        count = worker_count(self._config)
+        if count > 1:
+            summary = self._supervise(count, *arguments)
+        else:
+            serve = self._prepare(*arguments, lifespan)
+            summary = self._run_until_signal(lambda run: serve(run, self._print_url))
+        print_line(f"[WebSocket] {summary or 'interrupted: every connection was dropped'}")
+
+    def _run_until_signal(
+        self,
+        serve: Callable[[ServerRun], Coroutine[Any, Any, ShutdownSummary]],
+        factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+    ) -> ShutdownSummary | None:
+        """Run a server in an event loop of its own. Returns None if it was interrupted."""
+        factory = factory or event_loop.loop_factory(self._config)
+        # A worker leaves Ctrl+C, which a terminal sends to all processes, to the supervisor.
+        numbers = (signal.SIGINT, signal.SIGTERM) if assignment.worker_number() is None else (signal.SIGTERM,)
+        with self._new_run() as run, stopped_by_signals(run.stop, run.abort, numbers) as signals:
             summary = None
             with contextlib.suppress(KeyboardInterrupt):
-                summary = event_loop.run(factory, serve(run, self._print_url), run.abort, self._log)
-        if summary is None or signals.aborted:
-            print_line("[WebSocket] interrupted: every connection was dropped")
-        else:
-            print_line(f"[WebSocket] {summary}")
+                summary = event_loop.run(factory, serve(run), run.abort, self._log)
+        return None if signals.aborted else summary
 
     async def serve(
         self,
@@ -182,6 +220,7 @@ class WebSocketServer:
 
         It prints nothing and does not handle signals. Cancelling it closes all clients as well.
         """
+        refuse_workers(self._config, "serve")
         serve = self._prepare(host, port, handler, on_connect, on_disconnect, lifespan)
         with self._new_run() as run:
             await serve(run, lambda run: None)
@@ -211,6 +250,7 @@ class WebSocketServer:
         Raises:
             RuntimeError: The server already runs, or ``stop_on_sigterm`` is used outside the main thread.
         """
+        refuse_workers(self._config, "start_background")
         serve = self._prepare(host, port, handler, on_connect, on_disconnect, lifespan)
         factory = event_loop.loop_factory(self._config)
         on_sigterm = StopOnSigterm(self.stop) if stop_on_sigterm else None
@@ -267,6 +307,11 @@ class WebSocketServer:
             if isinstance(handler, Mapping):
                 raise TypeError(f"path must not be given if handler is a mapping of paths, got {path!r}")
             handler = {path: handler or echo}
+        if self._config.websocket.workers != 1:
+            origin = self._config.explain("websocket.workers").origin
+            self._log.warning(
+                "websocket.workers (%s) has no effect inside an ASGI server, which starts its own processes", origin
+            )
         callbacks = make_callbacks(handler, on_connect, on_disconnect, self._threads)
         paths = frozenset(handler) if isinstance(handler, Mapping) else None
         rules = make_asgi_rules(self._config, paths, self._log)
@@ -315,7 +360,7 @@ class WebSocketServer:
             each.request_stop()
         run = self._run
         if run is not None:
-            run.stop.request()
+            run.request_stop()
         runs: list[ServerRun | AsgiRun] = [*asgi_runs] if run is None else [run, *asgi_runs]
         if not wait or self._threads.inside or any(each.thread is threading.current_thread() for each in runs):
             return all(each.finished.is_set() for each in runs)
@@ -337,7 +382,7 @@ class WebSocketServer:
     def is_running(self) -> bool:
         """Whether the server listens, or an ASGI application serves."""
         run = self._run
-        return (run is not None and run.server is not None) or any(each.is_alive for each in self._asgi_runs)
+        return (run is not None and run.listens) or any(each.is_alive for each in self._asgi_runs)
 
     @property
     def url(self) -> str | None:
@@ -363,9 +408,9 @@ class WebSocketServer:
     def metrics(self) -> WebSocketMetrics:
         """Return what the server counts, for monitoring.
 
-        Counters only grow: they cover every run of this object's server, also those that have ended. ``clients`` and
-        ``rooms`` are numbers of this moment. The values are read one after the other while the server works, so a
-        message that is being received or sent may be missing in one of them.
+        Counters only grow: they cover every run of this object's server, also those that have ended. ``clients``,
+        ``rooms`` and ``loop_lag`` are numbers of this moment. The values are read one after the other while the server
+        works, so a message that is being received or sent may be missing in one of them.
         """
         total = self._totals.sum()
         return {
@@ -379,7 +424,10 @@ class WebSocketServer:
             "bytes_sent": total.bytes_sent,
             "slow_clients": total.slow_clients,
             "handler_errors": total.handler_errors,
+            "open_seconds": total.open_seconds.read(),
+            "loop_lag": max((each.lag.largest() for each in self._servers if each.loop.is_running()), default=0.0),
             "backplane": self._links.metrics(),
+            "http": self._http_metrics(),
         }
 
     @property
@@ -582,11 +630,73 @@ class WebSocketServer:
         """Check the arguments and settings; return the coroutine function that serves."""
         _expect_no_handler("host", host)
         _expect_no_handler("port", port)
+        setup, callbacks = self._check(host, port, handler, on_connect, on_disconnect)
+        return _within(lifespan, functools.partial(self._serve, setup, callbacks, *self._plugins))
+
+    def _check(
+        self,
+        host: str | None,
+        port: int | None,
+        handler: Handler | Mapping[str, Handler] | None,
+        on_connect: ConnectionCallback | None,
+        on_disconnect: ConnectionCallback | None,
+    ) -> tuple[ServerSetup, Callbacks]:
         callbacks = make_callbacks(handler, on_connect, on_disconnect, self._threads)
         paths = frozenset(handler) if isinstance(handler, Mapping) else None
-        setup = make_setup(self._config, host, port, paths, self._log)
-        serve = functools.partial(self._serve, setup, callbacks, *self._plugins)
-        return serve if lifespan is None else functools.partial(_serve_within, lifespan, serve)
+        return make_setup(self._config, host, port, paths, self._log), callbacks
+
+    # --- several processes ---
+
+    def _supervise(self, count: int, *arguments: Any) -> ShutdownSummary | None:
+        """Start workers that serve, and wait for their end. The arguments are those of :meth:`start`."""
+        from zcli_core.websocket.workers.sockets import open_sockets
+        from zcli_core.websocket.workers.supervisor import Supervisor
+
+        command = command_line(self._config)
+        setup, _ = self._check(*arguments)
+        _ = self._plugins  # so that an error is raised here, once
+        self._links.check()
+        assignment.supervise()
+        supervisor = Supervisor(self._config, command, count, self.metrics(), self._log)
+
+        async def serve(run: ServerRun) -> ShutdownSummary:
+            sockets = await open_sockets(setup, count)
+            try:
+                run.thread, run.url, run.supervisor = threading.current_thread(), sockets.url, supervisor
+                warn_if_open(self._config, sockets.endpoint, self._log)
+                with shown_to_operators(supervisor, self._config, self._host, self._log):
+                    clients, slow, seconds = await supervisor.serve(
+                        sockets, run.stop, functools.partial(self._announce_workers, run, count)
+                    )
+            finally:
+                run.supervisor = None
+                sockets.close()
+            summary = ShutdownSummary(clients, slow, sockets.label, seconds)
+            self._log.info("%s", summary, extra=FILE_ONLY)
+            return summary
+
+        return self._run_until_signal(serve, asyncio.new_event_loop)
+
+    def _announce_workers(self, run: ServerRun, count: int) -> None:
+        self._log.info("listening on %s with %d workers", run.url, count, extra=FILE_ONLY)
+        self._print_url(run, count)
+
+    def _work(self, assigned: assignment.Assignment, lifespan: Lifespan | None, *arguments: Any) -> None:
+        """Serve as a worker. The arguments are those of :meth:`start`."""
+        from zcli_core.websocket.workers.sockets import with_sockets
+        from zcli_core.websocket.workers.worker import Worker
+
+        worker = Worker(assigned, self.metrics, self._config.websocket.worker_timeout)
+        summary = None
+        try:
+            with worker.reporting_failure():
+                worker_count(self._config)
+                setup, callbacks = self._check(*arguments)
+                setup = with_sockets(setup, worker.sockets)
+                serve = _within(lifespan, functools.partial(self._serve, setup, callbacks, *self._plugins))
+                summary = self._run_until_signal(lambda run: worker.attend(serve(run, worker.begin)))
+        finally:
+            worker.ended(summary)
 
     @contextlib.contextmanager
     def _new_run(self) -> Iterator[ServerRun]:
@@ -630,22 +740,28 @@ class WebSocketServer:
             run.url = server.url
             run.server = server
             self._add_server(server)
-            self._log.info("listening on %s", run.url, extra=FILE_ONLY)
-            try:
-                announce(run)
-                systemd.notify("READY=1")
-                await run.stop.wait()
-            finally:
-                systemd.notify("STOPPING=1")
+            single = SingleServer(self._config, server, self.metrics)
+            # Operators see the server until its last client is gone.
+            with contextlib.ExitStack() as shown:
                 try:
-                    summary = await server.shut_down()
-                except BaseException:
-                    server.abort()
-                    raise
+                    if assignment.worker_number() is None:  # the supervisor stands for its workers
+                        shown.enter_context(shown_to_operators(single, self._config, self._host, self._log))
+                    shown.enter_context(systemd.Watchdog().pinging(server.loop))
+                    self._log.info("listening on %s", run.url, extra=FILE_ONLY)
+                    announce(run)
+                    systemd.notify_ready(f"listening on {run.url}")
+                    await run.stop.wait()
                 finally:
-                    run.server = None
-                    self._remove_server(server)
-                self._log.info("%s", summary, extra=FILE_ONLY)
+                    systemd.notify_stopping("closing all clients")
+                    try:
+                        summary = await server.shut_down()
+                    except BaseException:
+                        server.abort()
+                        raise
+                    finally:
+                        run.server = None
+                        self._remove_server(server)
+                    self._log.info("%s", summary, extra=FILE_ONLY)
             return summary
 
     def _make_sessions(self, callbacks: Callbacks) -> Sessions:
@@ -684,15 +800,23 @@ class WebSocketServer:
             self._servers = tuple(each for each in self._servers if each is not server)
         self._totals.end(server.sessions.counters)
 
-    def _print_url(self, run: ServerRun) -> None:
+    def _print_url(self, run: ServerRun, workers: int = 1) -> None:
         settings = self._config.websocket
         auth = f"auth: {', '.join(settings.auth)}" if settings.require_auth else "no auth"
-        print_line(f"[WebSocket] listening on {run.url} ({auth}); Ctrl+C stops it")
+        shown = f"{auth}, {workers} workers" if workers > 1 else auth
+        print_line(f"[WebSocket] listening on {run.url} ({shown}); Ctrl+C stops it")
 
 
-async def _serve_within(lifespan: Lifespan, serve: _Serve, run: ServerRun, announce: _Announce) -> ShutdownSummary:
-    async with lifespan():
-        return await serve(run, announce)
+def _within(lifespan: Lifespan | None, serve: _Serve) -> _Serve:
+    """Return a function that serves inside the lifespan."""
+    if lifespan is None:
+        return serve
+
+    async def serve_within(run: ServerRun, announce: _Announce) -> ShutdownSummary:
+        async with lifespan():
+            return await serve(run, announce)
+
+    return serve_within
 
 
 def _expect_no_handler(name: str, given: object) -> None:

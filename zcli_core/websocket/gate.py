@@ -90,7 +90,8 @@ class Gate:
         #: Two strategies may give the same name to different clients.
         self._names_may_clash = len(strategies) > 1
         self._sessions = sessions
-        self._throttle = FailureThrottle(settings.max_auth_failures, settings.auth_failures_window)
+        #: Counts wrong credentials.
+        self.throttle = FailureThrottle(settings.max_auth_failures, settings.auth_failures_window)
         self._pacer = RefusalPacer(settings.max_refusal_delay)
         self._refusals = RefusalLog(log, sessions.loop)
         self._client_of = rules.proxies.client_of
@@ -115,14 +116,14 @@ class Gate:
         networks = throttled_networks(request.remote_address)
         if not self._immediate:
             return self._authenticate_async(request, origin, networks)
-        wait = self._throttle.wait(networks)
+        wait = self.throttle.wait(networks)
         if wait:
             return self._authenticate_throttled(request, origin) or self._throttled(request, wait)
         for strategy in self._strategies:
             outcome = strategy.authenticate(request)
             if outcome is not None:
                 if _counts(outcome):
-                    self._throttle.failed(networks)
+                    self.throttle.failed(networks)
                 return self._decide(request, origin, strategy, outcome)
         return self._unidentified(request)
 
@@ -130,11 +131,11 @@ class Gate:
         began = time.monotonic()
         waiting_for = "other clients of its address were still being authenticated"
         try:
-            if not self._throttle.may_begin(networks):
+            if not self.throttle.may_begin(networks):
                 decision = self._authenticate_throttled(request, origin)
                 if decision is not None:
                     return decision
-            wait = await self._throttle.begin(networks)
+            wait = await self.throttle.begin(networks)
             if wait:
                 return self._throttled(request, wait)
             outcome: Outcome = None
@@ -145,13 +146,12 @@ class Gate:
                     if outcome is not None:
                         return self._decide(request, origin, strategy, outcome)
             finally:
-                self._throttle.end(networks, failed=_counts(outcome))
+                self.throttle.end(networks, failed=_counts(outcome))
         except BaseException:
             # The transport has cancelled the decision: open_timeout is over, or the client has disconnected.
             waited = f"{time.monotonic() - began:.0f} s"
             cause = f"{waiting_for} after {waited}; it was closed with 1011 unless it had disconnected"
-            self._refusals.note(request.remote_address, cause)
-            self._count(FAILED)
+            self._note(request.remote_address, request, cause, FAILED)
             raise
         return self._unidentified(request)
 
@@ -243,9 +243,11 @@ class Gate:
         return self._refuse(request, _NO_CREDENTIAL, f"it sent no credential ({names})")
 
     def _refuse(self, request: Request, refusal: _Refusal, cause: str) -> Refuse | PlainResponse:
-        self._count(refusal.counted)
-        delay = self._delay(cause, request.remote_address)
-        if self._settings.refuse_with == "http" and request.can_be_refused_with_status:
+        with_status = self._settings.refuse_with == "http" and request.can_be_refused_with_status
+        code = refusal.status if with_status else refusal.code
+        self._note(request.remote_address, request, cause, refusal.counted, code, refusal.reason)
+        delay = self._delay(request.remote_address)
+        if with_status:
             return pages.refusal(refusal.status, refusal.reason, refusal.headers, delay)
         # A browser that offered subprotocols and gets none reports a failure without code and reason.
         offered = request.subprotocols
@@ -256,15 +258,21 @@ class Gate:
         """Count and log a refusal by the transport, and return the delay of its response in seconds."""
         if request is not None:
             address = self._client_of(request).remote_address
-        self._count(FAILED)
-        return self._delay(cause, address)
+        self._note(address, request, cause, FAILED)
+        return self._delay(address)
 
-    def _count(self, result: str) -> None:
+    def _note(
+        self, address: Address, request: Request | None, cause: str, result: str, code: int | None = None,
+        reason: str | None = None,
+    ) -> None:  # fmt: skip
+        """Count and log a refusal. A flood of them is not logged one by one, in the access log neither."""
         self._sessions.counters.connections[result] += 1
+        access_log = self._sessions.access_log
+        if self._refusals.note(address, cause) and access_log is not None:
+            access_log.refused(address, request, result, code, cause if reason is None else reason)
 
-    def _delay(self, cause: str, address: Address) -> float:
-        """Log a refusal, and return the delay of its response in seconds."""
-        self._refusals.note(address, cause)
+    def _delay(self, address: Address) -> float:
+        """Return the delay of the response to a refused client, in seconds."""
         return self._pacer.delay(widest_network(address))
 
     # --- plain HTTP ---
@@ -291,7 +299,7 @@ class Gate:
         if not self._settings.require_auth:
             return True
         networks = throttled_networks(request.remote_address)
-        is_throttled = bool(self._throttle.wait(networks))
+        is_throttled = bool(self.throttle.wait(networks))
         for strategy in self._strategies:
             if is_throttled or not strategy.immediate:
                 outcome: Outcome = strategy.authenticate_throttled(request)
@@ -299,7 +307,7 @@ class Gate:
                 outcome = strategy.authenticate(request)
             if outcome is not None:
                 if _counts(outcome):
-                    self._throttle.failed(networks)
+                    self.throttle.failed(networks)
                 return isinstance(outcome, Identified)
         return False
 

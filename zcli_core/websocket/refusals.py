@@ -82,13 +82,14 @@ class RefusalLog:
         self._bursts: dict[str, _Burst] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def note(self, address: Address, cause: str) -> None:
-        """Log or count a refusal."""
+    def note(self, address: Address, cause: str) -> bool:
+        """Log or count a refusal. Returns whether it was logged."""
         key = widest_network(address)
         if key not in self._bursts and len(self._bursts) >= MAX_ADDRESSES:
             key = _OTHERS
         burst = self._bursts.setdefault(key, _Burst())
-        if cause in burst.causes or len(burst.causes) >= _CAUSES:
+        counted = cause in burst.causes or len(burst.causes) >= _CAUSES
+        if counted:
             burst.more += 1
             burst.last = cause
         else:
@@ -96,6 +97,7 @@ class RefusalLog:
             self._log.warning("refused %s: %s", format_address(address), cause)
         if self._timer is None:
             self._timer = self._loop.call_later(BURST, self._on_timer)
+        return not counted
 
     def _on_timer(self) -> None:
         quiet = [key for key, burst in self._bursts.items() if not burst.more]

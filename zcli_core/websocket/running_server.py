@@ -10,12 +10,23 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
+from zcli_core.errors import ConfigError, ListenError
+from zcli_core.log import application_title
 from zcli_core.plugins.contract import Context
+from zcli_core.system.trusted import script_file
+from zcli_core.websocket.control import open_to_commands
 
 if TYPE_CHECKING:
     from zcli_core.config import Config
     from zcli_core.plugins.host import PluginHost
     from zcli_core.types import ServerMetrics, ServerStatus
+
+#: Why a worker was replaced.
+RESTART_REASONS = ("crash", "exit", "hang", "reload")
+
+
+#: Why a worker is replaced: it crashed, its script ended by itself, its event loop was blocked, or it was reloaded.
+RESTART_REASONS = ("crash", "exit", "hang", "reload")
 
 
 class RunningServer(Protocol):
@@ -42,18 +53,24 @@ class RunningServer(Protocol):
 
 @contextlib.contextmanager
 def shown_to_operators(server: RunningServer, config: Config, host: PluginHost, log: logging.Logger) -> Iterator[None]:
-    """Call the hook ``zcli_websocket_serving``, and ``zcli_websocket_ended`` at the end of the block.
+    """Call the hook ``zcli_websocket_serving``, and at the end of the block ``zcli_websocket_ended`` in reverse order.
+
+    During the block, ``zcli ws status`` shows the server.
+
+    An error of a plugin is logged, unless it says that the server must not start. Then the plugins that were called
+    before it get their ``zcli_websocket_ended``.
 
     Raises:
         ConfigError, ListenError: A plugin cannot do what its settings ask for, so the server must not start.
     """
     context = Context(config, log)
-    begin = host.notifier("zcli_websocket_serving", log)
-    end = host.notifier("zcli_websocket_ended", log)
-    if begin is not None:
-        begin(server, context)
-    try:
+    begin = host.calls("zcli_websocket_serving", log, fatal=(ConfigError, ListenError))
+    end = host.calls("zcli_websocket_ended", log)
+    with contextlib.ExitStack() as begun:
+        for plugin in dict.fromkeys((*begin, *end)):
+            if plugin in begin:
+                begin[plugin](server, context)
+            if plugin in end:
+                begun.callback(end[plugin], server, context)
+        begun.enter_context(open_to_commands(server, application_title(config.title, script_file()), log))
         yield
-    finally:
-        if end is not None:
-            end(server, context)

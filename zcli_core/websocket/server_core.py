@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import random
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,17 +20,17 @@ from zcli_core.websocket.endpoint import (
     use_systemd_sockets,
 )
 from zcli_core.websocket.gate import Gate
+from zcli_core.websocket.loop_lag import LoopLag
 from zcli_core.websocket.parts.asgi_listener import AsgiListener
 from zcli_core.websocket.recipients import NONE
 from zcli_core.websocket.server_setup import warn_if_open
-from zcli_core.websocket.sessions import GOING_AWAY, Sessions
+from zcli_core.websocket.sessions import GOING_AWAY, SERVICE_RESTART, Sessions
+from zcli_core.websocket.workers.assignment import is_quiet
 
 if TYPE_CHECKING:
-    import asyncio
-
     from zcli_core.config import Config
     from zcli_core.websocket.connection import ServerConnection
-    from zcli_core.websocket.contract import Connection, Listener, Message, Transport
+    from zcli_core.websocket.contract import Connection, Listener, Message, Prepared, Transport
     from zcli_core.websocket.gate import Rules
     from zcli_core.websocket.plugin_pages import AskPlugins
     from zcli_core.websocket.recipients import Recipients
@@ -79,7 +81,8 @@ async def open_server(
     try:
         default_origins = DefaultOrigins(endpoint.host, is_loopback(endpoint), settings.require_auth)
         gate = Gate(settings, setup.rules, default_origins, strategies, sessions, log, ask_plugins)
-        warn_if_open(config, endpoint, log)
+        if not is_quiet():  # the supervisor has warned
+            warn_if_open(config, endpoint, log)
         if endpoint.unix_path is not None:
             remove_stale_socket(endpoint.unix_path)
         listener = await transport.listen(endpoint, gate, setup.limits)
@@ -143,7 +146,11 @@ class ServerCore:
         self._drain_timeout = drain_timeout
         self._close_timeout = close_timeout
         self._reload_timer: asyncio.TimerHandle | None = None
-        self._draining = False
+        #: Whether the server is being shut down.
+        self.is_draining = False
+        self.lag = LoopLag(self.loop)
+        #: Close code and reason for the clients when the server stops.
+        self._goodbye = GOING_AWAY
         gate.readiness = self.readiness
         if sessions.link is not None:
             sessions.link.core = self
@@ -151,7 +158,7 @@ class ServerCore:
     def readiness(self) -> list[str]:
         """Return why a load balancer should send no further clients here; empty if the server is ready."""
         reasons = []
-        if self._draining:
+        if self.is_draining:
             reasons.append("draining")
         if not self.sessions.has_capacity():
             reasons.append("full")
@@ -176,7 +183,10 @@ class ServerCore:
         if not receivers:
             return 0
         prepared = self.listener.prepare(message)
-        count = sum([connection.send_prepared(prepared) for connection in receivers])
+        # Sending may disconnect a client that reads too slowly, so it needs a copy.
+        if self.sessions.access_log is not None:
+            return sum([_send_counted(*each, prepared) for each in list(receivers.items())])
+        count = sum([connection.send_prepared(prepared) for connection in list(receivers.values())])
         counters = self.sessions.counters
         counters.messages_sent += count
         counters.bytes_sent += count * prepared.size
@@ -189,15 +199,16 @@ class ServerCore:
             client._begin_close(code, reason)
         return len(chosen)
 
-    def _receivers(self, to: Recipients | None, excluded: Recipients) -> list[Connection]:
-        """Return the connections to send to: a copy, because sending may disconnect a client that reads too slowly."""
-        chosen: Mapping[Any, Connection] = self.sessions.clients if to is None else self._choose(to)
+    def _receivers(self, to: Recipients | None, excluded: Recipients) -> Mapping[ServerConnection, Connection]:
+        """Return the clients to send to."""
+        clients: Mapping[Any, Connection] = self.sessions.clients
+        chosen = clients if to is None else self._choose(to)
         if excluded is NONE:
-            return list(chosen.values())
+            return chosen
         kept = dict(chosen)
         for client in (*excluded.clients, *self.sessions.rooms.members_of(excluded.rooms)):
             kept.pop(client, None)
-        return list(kept.values())
+        return kept
 
     def _choose(self, to: Recipients) -> Mapping[ServerConnection, Connection]:
         """Return the clients that ``to`` names, each once."""
@@ -218,32 +229,53 @@ class ServerCore:
 
         self._reload_timer = self.loop.call_later(RELOAD_INTERVAL, check)
 
+    async def leave(self, seconds: float) -> None:
+        """Accept no further clients, and close all clients with 1012, in random order and spread over a time.
+
+        Args:
+            seconds: The time.
+        """
+        self.is_draining = True
+        self._goodbye = SERVICE_RESTART
+        accepted = self.loop.create_task(self.listener.finish_accepting())
+        clients = list(self.sessions.clients)
+        random.shuffle(clients)
+        began = self.loop.time()
+        for number, client in enumerate(clients):
+            due = began + seconds * number / len(clients)
+            while (left := due - self.loop.time()) > 0:
+                await asyncio.sleep(left)
+            self.sessions.drain_client(client, SERVICE_RESTART)
+        await accepted
+
     async def shut_down(self) -> ShutdownSummary:
-        """Release the port, let running handlers finish, close all clients with 1001, and cancel the remaining tasks.
+        """Release the port, let running handlers finish, close all clients, and cancel the remaining tasks.
 
         Takes at most ``drain_timeout`` for the handlers, ``close_timeout`` for closing, two seconds for cancelling, and
         a few seconds for the link to other processes.
         """
         began = self.loop.time()
-        self._draining = True
+        self.is_draining = True
         self._stop_watching()
         clients = len(self.sessions.clients)
         ports = {address[1] for address in self.listener.addresses if address}
         endpoint = None if self.url is None else f"port {min(ports)}" if ports else "the socket"
         self.listener.stop_accepting()
-        await self.sessions.drain(self._drain_timeout)
+        await self.sessions.drain(self._drain_timeout, self._goodbye)
         closing = self.loop.time()
-        await self.listener.close(*GOING_AWAY)
+        await self.listener.close(*self._goodbye)
         self._watch.stop()
         await self.sessions.end_handlers(self._close_timeout - (self.loop.time() - closing))
         if self.sessions.link is not None:
             await self.sessions.link.close()
+        self.lag.stop()
         return ShutdownSummary(clients, self.sessions.counters.slow_clients, endpoint, self.loop.time() - began)
 
     def abort(self) -> None:
         """Release the port and close every connection at once, without a close frame."""
         self._stop_watching()
         self._watch.stop()
+        self.lag.stop()
         self.listener.stop_accepting()
         self.sessions.abort()
         if self.sessions.link is not None:
@@ -254,3 +286,12 @@ class ServerCore:
             self._reload_timer.cancel()
             self._reload_timer = None
         self.gate.close()
+
+
+def _send_counted(client: ServerConnection, connection: Connection, prepared: Prepared) -> bool:
+    """Send a message to a client that counts its own traffic. Returns whether it was sent."""
+    sent = connection.send_prepared(prepared)
+    if sent:
+        client._counters.messages_sent += 1
+        client._counters.bytes_sent += prepared.size
+    return sent

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from zcli_core.websocket.event_loop import StopEvent
 
 if TYPE_CHECKING:
+    from zcli_core.websocket.running_server import RunningServer
     from zcli_core.websocket.server_core import ServerCore
     from zcli_core.websocket.signals import StopOnSigterm
 
@@ -25,6 +26,21 @@ class ServerRun:
         #: The server while it listens; None before and after.
         self.server: ServerCore | None = None
         self.url: str | None = None
+        #: The supervisor while its workers serve; None in a process that serves itself.
+        self.supervisor: RunningServer | None = None
+        #: In a worker: tells the supervisor that the script asks for the end of the server. Called in the event loop.
+        self.tell_supervisor: Callable[[], None] | None = None
+
+    @property
+    def listens(self) -> bool:
+        """Whether clients can connect."""
+        return self.server is not None or self.supervisor is not None
+
+    def request_stop(self) -> None:
+        """Ask the server to stop; in a worker, the whole server."""
+        if self.tell_supervisor is not None:
+            self.stop.call_soon(self.tell_supervisor)
+        self.stop.request()
 
     def abort(self) -> None:
         """Close every connection at once, if the server listens. Call it in the event loop's thread."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from zcli_core.websocket.access_log import AccessLog, ConnectionTraffic
 from zcli_core.websocket.client_limits import ClientLimits
 from zcli_core.websocket.connection import ServerConnection, client_label
 from zcli_core.websocket.contract import Cause, Closed, ClosedBy
-from zcli_core.websocket.counters import ACCEPTED, Counters
+from zcli_core.websocket.counters import ACCEPTED, FAILED, Counters
 from zcli_core.websocket.dispatcher import MessageDispatcher, ends_more_than_a_handler
 from zcli_core.websocket.loop_bridge import LoopBridge
 from zcli_core.websocket.rooms import Rooms
@@ -21,12 +23,15 @@ if TYPE_CHECKING:
     from zcli_core.websocket.admission import Admission
     from zcli_core.websocket.callbacks import Callbacks
     from zcli_core.websocket.contract import Connection, Message, Receiver
+    from zcli_core.websocket.counters import Traffic
     from zcli_core.websocket.server_link import ServerLink
 
 #: Seconds that on_disconnect functions get when the server stops, besides the rest of close_timeout.
 _DISCONNECT_TIMEOUT = 1.0
 #: Close code and reason for the clients of a server that stops.
 GOING_AWAY = (1001, "the server is shutting down")
+#: The same for the clients of a worker that a reload replaces.
+SERVICE_RESTART = (1012, "the server is being reloaded")
 
 _CLOSED_BY = {
     ClosedBy.CLIENT: "by the client",
@@ -49,10 +54,10 @@ class ClientSession(ServerConnection):
 
     __slots__ = ("_sessions",)
 
-    def __init__(self, sessions: Sessions, connection: Connection, admission: Admission) -> None:
-        super().__init__(connection, admission, sessions.bridge, sessions.counters)
+    def __init__(self, sessions: Sessions, connection: Connection, admission: Admission, counters: Traffic) -> None:
+        super().__init__(connection, admission, sessions.bridge, counters)
         self._sessions = sessions
-        self._dispatcher = MessageDispatcher(connection, self, sessions.loop, sessions.counters)
+        self._dispatcher = MessageDispatcher(connection, self, sessions.loop, counters)
 
     @property
     def _server_rooms(self) -> Rooms:
@@ -73,7 +78,7 @@ class ClientSession(ServerConnection):
 
     def handler_failed(self, error: BaseException) -> None:
         """Log that ``on_connect`` or the handler raised."""
-        self._counters.handler_errors += 1
+        self._sessions.counters.handler_errors += 1
         text = "the handler failed on %s; the connection is closed (1011)"
         self._sessions.log.error(text, client_label(self), exc_info=error)
 
@@ -92,7 +97,7 @@ class ClientSession(ServerConnection):
         except BaseException as error:
             if ends_more_than_a_handler(error) or (isinstance(error, asyncio.CancelledError) and self._sessions.ending):
                 raise
-            self._counters.handler_errors += 1
+            self._sessions.counters.handler_errors += 1
             self._sessions.log.exception("on_disconnect failed for %s", client_label(self))
 
     def handler_abandoned(self) -> None:
@@ -132,6 +137,8 @@ class Sessions:
         #: In the order in which they connected, each with the transport's side of the connection.
         self.clients: dict[ClientSession, Connection] = {}
         self.counters = Counters()
+        #: None: ``websocket.access_log`` is off, so no connection counts its own traffic.
+        self.access_log = AccessLog(log, settings.subprotocols) if settings.access_log else None
         self.rooms = rooms
         #: The link to other processes; None if there is none.
         self.link: ServerLink | None = None
@@ -166,7 +173,7 @@ class Sessions:
         return functools.partial(self._open, admission)
 
     def _open(self, admission: Admission, connection: Connection) -> Receiver:
-        session = ClientSession(self, connection, admission)
+        session = ClientSession(self, connection, admission, self._traffic())
         try:
             receiver = self.limits.enter(session, connection, session._dispatcher)
             self.clients[session] = connection
@@ -179,14 +186,32 @@ class Sessions:
             if self._observers.opened is not None:
                 self._observers.opened(session)
             self.counters.connections[ACCEPTED] += 1
+            accepted_at = connection.request.accepted_at
+            if accepted_at is not None:
+                self.counters.open_seconds.add(time.monotonic() - accepted_at)
         except BaseException:
             # The transport closes the connection, and remove() is not called.
             session._dispatcher.cancel()
             if self.clients.pop(session, None) is not None:
                 self.rooms.leave_all(session)
                 self.limits.leave(session)
+            self._write_access(session, 1011, "", FAILED)
             raise
         return receiver
+
+    def _traffic(self) -> Traffic:
+        """Return what counts the traffic of a new connection."""
+        if self.access_log is None:
+            return self.counters
+        traffic = ConnectionTraffic()
+        self.counters.begin(traffic)
+        return traffic
+
+    def _write_access(self, session: ClientSession, code: int, reason: str, result: str = ACCEPTED) -> None:
+        traffic = session._counters
+        if self.access_log is not None and isinstance(traffic, ConnectionTraffic):
+            self.counters.end(traffic)
+            self.access_log.ended(session._admission, session._connection, traffic, code, reason, result)
 
     def remove(self, session: ClientSession, closed: Closed) -> None:
         """Remove a client whose connection is closed, and log the reason."""
@@ -208,6 +233,7 @@ class Sessions:
             level = self._client_level if session._closed_by_script else logging.WARNING
             text = "%d messages of %s that arrived before the connection ended were not handled"
             self.log.log(level, text, closed.dropped, client_label(session))
+        self._write_access(session, closed.code, closed.reason)
         if self._observers.closed is not None:
             self._observers.closed(session, closed.code, closed.reason)
         if dispatcher.is_at_work:
@@ -249,19 +275,29 @@ class Sessions:
 
     # --- the server stops ---
 
-    async def drain(self, timeout: float) -> None:
+    async def drain(self, timeout: float, goodbye: tuple[int, str]) -> None:
         """Close each client as soon as its received messages are handled; wait at most ``timeout`` seconds for that."""
         await asyncio.sleep(0)  # a client whose socket was just accepted may still connect
-        working = []
-        for session, connection in list(self.clients.items()):
-            drained = session._dispatcher.drain()
-            if drained is None:
-                connection.close(*GOING_AWAY)
-            else:
-                drained.add_done_callback(functools.partial(_close, connection))
-                working.append(drained)
+        drained = [self.drain_client(session, goodbye) for session in list(self.clients)]
+        working = [each for each in drained if each is not None]
         if working and timeout:
             await asyncio.wait(working, timeout=timeout)
+
+    def drain_client(self, session: ClientSession, goodbye: tuple[int, str]) -> asyncio.Future[None] | None:
+        """Close a client as soon as its received messages are handled.
+
+        Returns:
+            A future that is done then; None if the client has none or is gone.
+        """
+        connection = self.clients.get(session)
+        if connection is None:
+            return None
+        drained = session._dispatcher.drain()
+        if drained is None:
+            connection.close(*goodbye)
+        else:
+            drained.add_done_callback(lambda _: connection.close(*goodbye))
+        return drained
 
     async def end_handlers(self, timeout: float) -> None:
         """Cancel handlers that still run, wait for on_disconnect functions, then cancel those too."""
@@ -290,7 +326,3 @@ class Sessions:
         for dispatcher in list(self._disconnecting.values()):
             dispatcher.cancel()
             dispatcher.task.cancel()
-
-
-def _close(connection: Connection, _: asyncio.Future[None]) -> None:
-    connection.close(*GOING_AWAY)

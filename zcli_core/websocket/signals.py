@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -45,7 +45,9 @@ class Signals:
 
 
 @contextlib.contextmanager
-def stopped_by_signals(stop: StopEvent, abort: Callable[[], None]) -> Iterator[Signals]:
+def stopped_by_signals(
+    stop: StopEvent, abort: Callable[[], None], numbers: Iterable[int] = (signal.SIGINT, signal.SIGTERM)
+) -> Iterator[Signals]:
     """Handle Ctrl+C and SIGTERM while a server runs, and restore the previous handlers afterwards.
 
     Only the main thread receives signals; in any other thread this does nothing.
@@ -53,12 +55,13 @@ def stopped_by_signals(stop: StopEvent, abort: Callable[[], None]) -> Iterator[S
     Args:
         stop: Requested at the first signal.
         abort: Called in the event loop at the second signal.
+        numbers: The signals.
     """
     signals = Signals(stop, abort)
     if threading.current_thread() is not threading.main_thread():
         yield signals
         return
-    before = {number: signal.signal(number, signals.receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, signals.receive) for number in numbers}
     try:
         yield signals
     finally:

@@ -1,14 +1,24 @@
-"""systemd: use the sockets that it passes to this process (sd_listen_fds(3)), and notify it (sd_notify(3))."""
+"""systemd: use the sockets that it passes to this process, notify it, and ping its watchdog.
+
+The functions do nothing in a process that systemd did not start. Sources: sd_listen_fds(3), sd_notify(3),
+sd_watchdog_enabled(3).
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import socket
+import time
+from collections.abc import Iterator
 
 from zcli_core.errors import ListenError
+from zcli_core.printable import printable
 
 _FIRST_DESCRIPTOR = 3
+#: Shortest interval of pings, in seconds.
+_SHORTEST = 0.01
 
 
 def passed_sockets() -> tuple[socket.socket, ...]:
@@ -52,6 +62,73 @@ def _socket_of(descriptor: int) -> socket.socket:
             "the systemd unit needs ListenStream= and Accept=no"
         )
     return sock
+
+
+def notify_ready(status: str) -> None:
+    """Tell that the server serves, after its start or after a reload.
+
+    Args:
+        status: One line for ``systemctl status``.
+    """
+    notify(f"READY=1\nSTATUS={printable(status)}")
+
+
+def notify_reloading(status: str) -> None:
+    """Tell that a reload has begun; :func:`notify_ready` tells its end. ``Type=notify-reload`` waits for both.
+
+    Args:
+        status: As for :func:`notify_ready`.
+    """
+    # CLOCK_MONOTONIC on Linux. systemd compares it with the time of its SIGHUP.
+    now = time.monotonic_ns() // 1000
+    notify(f"RELOADING=1\nMONOTONIC_USEC={now}\nSTATUS={printable(status)}")
+
+
+def notify_stopping(status: str) -> None:
+    """Tell that the server ends.
+
+    Args:
+        status: As for :func:`notify_ready`.
+    """
+    notify(f"STOPPING=1\nSTATUS={printable(status)}")
+
+
+class Watchdog:
+    """The watchdog of systemd (``WatchdogSec=``), which ends a service that does not ping it.
+
+    Attributes:
+        interval: Seconds between two pings: half of the time that systemd allows. None if there is no watchdog.
+    """
+
+    def __init__(self) -> None:
+        """Read ``WATCHDOG_USEC``, which counts only if ``WATCHDOG_PID`` is this process or is not set."""
+        allowed = os.environ.get("WATCHDOG_USEC", "")
+        is_number = allowed.isascii() and allowed.isdigit() and len(allowed) < 20 and int(allowed) > 0
+        is_ours = os.environ.get("WATCHDOG_PID") in (None, "", str(os.getpid()))
+        self.interval = max(int(allowed) / 2_000_000, _SHORTEST) if is_number and is_ours else None
+
+    def ping(self) -> None:
+        """Tell systemd that the service works."""
+        if self.interval is not None:
+            notify("WATCHDOG=1")
+
+    @contextlib.contextmanager
+    def pinging(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+        """Ping from an event loop during the block, so that a loop that hangs does not ping."""
+        timer: asyncio.TimerHandle | None = None
+
+        def ping(interval: float) -> None:
+            nonlocal timer
+            self.ping()
+            timer = loop.call_later(interval, ping, interval)
+
+        if self.interval is not None:
+            ping(self.interval)
+        try:
+            yield
+        finally:
+            if timer is not None:
+                timer.cancel()
 
 
 def notify(state: str) -> None:

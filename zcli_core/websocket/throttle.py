@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from zcli_core.websocket.addresses import Network, Networks
 
+#: Seconds after which a client may try again while the failures of its networks are not known in all processes yet.
+_UNSETTLED_WAIT = 1.0
+
 #: Maximum number of throttled addresses and networks that are remembered. The same limit applies, separately, to those
 #: with failures that are not throttled. Beyond it, the entry whose last failure is oldest is forgotten.
 MAX_ADDRESSES = 10_000
@@ -23,6 +26,9 @@ class FailureThrottle:
     (:func:`~.addresses.throttled_networks`). Then its clients have to wait until the oldest of these failures has left
     the window. A credential that is being checked counts as failed until the result is known. Otherwise credentials
     that arrive together would all be checked before the first failure counts.
+
+    Several processes may count together (:meth:`share`). Until the others know of a failure, it counts once for each
+    process, because the same client may be guessing there at the same time.
 
     Not thread-safe: use it in the thread of one event loop.
     """
@@ -38,13 +44,43 @@ class FailureThrottle:
         self._pending: dict[str, int] = {}
         #: Clients that wait for their turn, by the largest of their networks.
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
+        #: Tells the other processes about a failure; False if that is impossible.
+        self._relay: Callable[[Networks], bool] | None = None
+        self._others = 0
+        #: Failures that the other processes do not know yet.
+        self._unsettled: dict[str, int] = {}
 
     def __len__(self) -> int:
         """Number of addresses and networks that are remembered."""
         return len(self._counted) + len(self._throttled)
 
+    def share(self, relay: Callable[[Networks], bool], others: int) -> None:
+        """Count together with other processes.
+
+        Args:
+            relay: Tells them about a failure: they call :meth:`failed_elsewhere`, and then :meth:`settled` is called
+                here. It returns False if that is impossible.
+            others: Number of the other processes.
+        """
+        self._relay = relay
+        self._others = others
+
     def failed(self, networks: Networks) -> None:
         """Count a failure."""
+        self.failed_elsewhere(networks)
+        if self._relay is not None and self._relay(networks):
+            for key, _ in networks:
+                self._unsettled[key] = self._unsettled.get(key, 0) + 1
+
+    def settled(self, networks: Networks) -> None:
+        """Note that the other processes know of a failure."""
+        for key, _ in networks:
+            left = self._unsettled.pop(key, 0) - 1
+            if left > 0:
+                self._unsettled[key] = left
+
+    def failed_elsewhere(self, networks: Networks) -> None:
+        """Count a failure of which this process does not tell the others."""
         now = self._clock()
         for network in networks:
             key, limit = network.key, self._limit * network.share
@@ -53,7 +89,8 @@ class FailureThrottle:
             table = self._throttled if len(times) == limit else self._counted
             table[key] = times
             if len(table) > MAX_ADDRESSES:
-                table.popitem(last=False)
+                forgotten, _ = table.popitem(last=False)
+                self._unsettled.pop(forgotten, None)
 
     def wait(self, networks: Networks) -> float:
         """Return the seconds until a client of these networks may try again; 0 if it may now."""
@@ -73,6 +110,9 @@ class FailureThrottle:
             self._counted[key] = self._throttled.pop(key)
         if not times:
             del self._counted[key]
+            self._unsettled.pop(key, None)
+        elif len(times) + self._others * self._unsettled.get(key, 0) >= self._limit * network.share:
+            return _UNSETTLED_WAIT
         return 0.0
 
     # --- checks in progress ---
@@ -80,7 +120,11 @@ class FailureThrottle:
     def may_begin(self, networks: Networks) -> bool:
         """Whether another credential may be checked now."""
         return not self.wait(networks) and all(
-            self._pending.get(key, 0) + len(self._counted.get(key, ())) < self._limit * share for key, share in networks
+            self._pending.get(key, 0) * (1 + self._others)
+            + self._unsettled.get(key, 0) * self._others
+            + len(self._counted.get(key, ()))
+            < self._limit * share
+            for key, share in networks
         )
 
     async def begin(self, networks: Networks) -> float:

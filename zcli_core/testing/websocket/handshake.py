@@ -101,7 +101,8 @@ class HandshakeTests(WebSocketSuite):
             assert not {"sec-websocket-protocol", "sec-websocket-extensions"} & set(client.headers)
 
     def test_request_is_passed_unchanged(self, serve: Serve) -> None:
-        """The acceptor gets path and query undecoded, every header, both addresses, and no TLS."""
+        """The acceptor gets path and query undecoded, every header, both addresses, no TLS, and perhaps the time."""
+        began = time.monotonic()
         headers = ("X-One: 1", "x-one: 2", "X-Latin: \xe9\xff", "Cookie: a=b")
         with serve() as server, server.connect(*headers, target="/a%20b/%C3%A9?token=x%26y&z") as client:
             (request,) = server.upgrades
@@ -113,6 +114,7 @@ class HandshakeTests(WebSocketSuite):
             assert not request.tls
             assert "x%26y" not in repr(request)
             assert server.connection.request is request
+            assert request.accepted_at is None or began <= request.accepted_at <= time.monotonic()
 
     def test_query_begins_after_the_first_question_mark(self, serve: Serve) -> None:
         """The query may contain more question marks, and may be missing."""

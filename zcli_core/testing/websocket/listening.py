@@ -288,6 +288,29 @@ class ListeningTests(WebSocketSuite):
             assert read_all(sock) == b""
             until(lambda: undecided.outcome == "cancelled")
 
+    def test_finish_accepting_admits_what_was_accepted(self, serve: Serve) -> None:
+        """The port is free at once, and a connection in the middle of its request becomes a client."""
+        request = upgrade_request()
+        with serve() as server, server.socket() as slow:
+            slow.sendall(request[:-2])
+            with server.connect() as client:  # accepted after the other one
+                port = server.port
+                server.call(server.listener.close_sockets)
+                with pytest.raises(ConnectionRefusedError):
+                    socket.create_connection(("127.0.0.1", port), timeout=PATIENCE).close()
+                finishing = server.start(server.listener.finish_accepting())
+                slow.sendall(request[-2:])
+                assert slow.recv(4096).startswith(b"HTTP/1.1 101 ")
+                finishing.result(PATIENCE)
+                assert client.echo() == b"are you there?"
+                assert len(server.connections) == 2
+
+    def test_finish_accepting_waits_for_open_timeout(self, serve: Serve) -> None:
+        """A client that sends nothing does not delay it any longer."""
+        with serve(Limits(open_timeout=0.3)) as server, server.socket(), server.connect() as client:
+            server.wait(server.listener.finish_accepting())
+            assert client.echo() == b"are you there?"
+
     def test_listener_close_closes_every_connection(self, serve: Serve) -> None:
         """Clients that respond are closed at once, the others after ``close_timeout``."""
         with serve(Limits(close_timeout=0.4)) as server, contextlib.ExitStack() as stack:

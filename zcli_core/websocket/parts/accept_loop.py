@@ -199,8 +199,13 @@ class AcceptLoop:
             self._accepted.discard(sock)
             sock.close()
 
-    def stop(self) -> None:
-        """Release the sockets, and drop the clients whose transport is not made yet."""
+    @property
+    def is_opening(self) -> bool:
+        """Whether there is a client whose transport is not made yet."""
+        return bool(self._opening)
+
+    def close_sockets(self) -> None:
+        """Release the sockets. A second call does nothing."""
         for timer in self._paused.values():
             timer.cancel()
         for server in self._servers:
@@ -212,6 +217,10 @@ class AcceptLoop:
         self._paused = {}
         self._servers = []
         self._read = []
+
+    def stop(self) -> None:
+        """Release the sockets, and drop the clients whose transport is not made yet."""
+        self.close_sockets()
         for sock in list(self._opening):
             self._abandon(sock)
 

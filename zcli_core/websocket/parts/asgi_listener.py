@@ -77,6 +77,12 @@ class AsgiListener:
         """Encode a message once."""
         return PreparedEvent(message)
 
+    def close_sockets(self) -> None:
+        """Do nothing: the server listens."""
+
+    async def finish_accepting(self) -> None:
+        """Do nothing: the server listens."""
+
     def stop_accepting(self) -> None:
         """Admit no further client, and drop those that are not admitted."""
         if not self._stopped.done():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
@@ -37,6 +38,7 @@ def make_request(scope: Scope) -> Request:
         tuple(filter(None, scope.get("subprotocols") or ())),  # uvicorn passes on empty ones
         extensions.get(CLIENT_CERTIFICATE),
         scope["type"] != "websocket" or _HTTP_RESPONSE in extensions,
+        time.monotonic(),  # the server does not say when it has accepted the connection
     )
 
 

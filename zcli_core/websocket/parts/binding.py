@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import socket
 import stat
@@ -19,20 +20,51 @@ if TYPE_CHECKING:
 
 async def listening_sockets(endpoint: Endpoint, loop: asyncio.AbstractEventLoop) -> list[socket.socket]:
     """Bind and listen; return one socket for each address of the host. Raises OSError if the system refuses one."""
+    (sockets,) = await bound_groups(endpoint, loop, 1)
+    return sockets
+
+
+async def bound_groups(endpoint: Endpoint, loop: asyncio.AbstractEventLoop, count: int) -> list[list[socket.socket]]:
+    """Bind and listen several times on the same addresses, for several processes.
+
+    Args:
+        endpoint: A host and port if ``count`` is more than 1.
+        loop: Resolves the host.
+        count: Number of groups.
+
+    Returns:
+        For each group one socket for each address of the host. The system spreads the clients over the groups.
+
+    Raises:
+        OSError: The system refuses an address, for example because another program listens there.
+    """
     if endpoint.sockets:
         for sock in endpoint.sockets:
             sock.setblocking(False)
-        return list(endpoint.sockets)
+        return [list(endpoint.sockets)]
     with contextlib.ExitStack() as opened:
         if endpoint.unix_path is not None:
-            sockets = [opened.enter_context(_bind_unix(endpoint, endpoint.unix_path))]
+            groups = [[opened.enter_context(_bind_unix(endpoint, endpoint.unix_path))]]
         else:
-            sockets = await _bind_host(endpoint, loop, opened)
-        for sock in sockets:
+            groups = [await _bind_host(endpoint, loop, opened)]
+            for _ in range(count - 1):
+                groups.append([_bind_again(sock, opened) for sock in groups[0]])
+        for sock in itertools.chain(*groups):
             sock.setblocking(False)
             sock.listen(endpoint.backlog)
         opened.pop_all()
-    return sockets
+    return groups
+
+
+def _bind_again(sock: socket.socket, opened: contextlib.ExitStack) -> socket.socket:
+    """Bind another socket to the address of a bound one.
+
+    The first one was bound without the option, so that another program on the same port is an error.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    other = opened.enter_context(socket.socket(sock.family, sock.type, sock.proto))
+    _bind(other, sock.getsockname(), reuse_port=True)
+    return other
 
 
 def _bind_unix(endpoint: Endpoint, path: Path) -> socket.socket:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, cast
 
@@ -48,8 +49,8 @@ class HandshakeProtocol(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "_abandon", "_address", "_buffer", "_deciding", "_delayed", "_done", "_excess", "_expired", "_listener",
-        "_timer", "_transport", "_unsent", "_write_paused",
+        "_abandon", "_accepted_at", "_address", "_buffer", "_deciding", "_delayed", "_done", "_excess", "_expired",
+        "_listener", "_timer", "_transport", "_unsent", "_write_paused",
     )  # fmt: skip
 
     def __init__(
@@ -65,6 +66,7 @@ class HandshakeProtocol(asyncio.BufferedProtocol):
             address: The client's address.
             abandon: Drops the connection while it has no transport; None if the transport will show its address.
         """
+        self._accepted_at = time.monotonic()
         self._listener = listener
         self._abandon = abandon
         self._address = address
@@ -121,7 +123,7 @@ class HandshakeProtocol(asyncio.BufferedProtocol):
             info = self._transport.get_extra_info
             request, key = parse_head(
                 head, self._address, _address(info("sockname")), info("sslcontext") is not None,
-                info("peercert") or None,
+                info("peercert") or None, self._accepted_at,
             )  # fmt: skip
         except BadRequest as bad:
             self._listener.log.debug("refused a request: %s", bad)

@@ -29,6 +29,9 @@ _READ_SIZE = 256 * 1024
 #: by then.
 _LOWER_INTERVAL = 0.1
 
+#: Seconds between two checks whether the last pending connections are gone.
+_PENDING_INTERVAL = 0.02
+
 
 class AsyncioListener(Generic[C]):
     """Implements :class:`zcli_core.websocket.contract.Listener`, except for sending.
@@ -146,6 +149,23 @@ class AsyncioListener(Generic[C]):
         self.pending.limit = self.limits.max_pending_connections
 
     # Stopping -----------------------------------------------------------------------------------------------------
+
+    def close_sockets(self) -> None:
+        """Release the port; the pending connections go on."""
+        if self._accept_loop is not None:
+            self._accept_loop.close_sockets()
+            self._remove_socket_file()
+
+    async def finish_accepting(self) -> None:
+        """Release the port, and wait until no connection is pending, at most ``open_timeout``."""
+        self.close_sockets()
+        deadline = self.loop.time() + self.limits.open_timeout
+        accept_loop = self._accept_loop
+        await asyncio.sleep(0)  # a connection that was just accepted is counted now
+        while len(self.pending) or (accept_loop is not None and accept_loop.is_opening):
+            if self.loop.time() >= deadline:
+                return
+            await asyncio.sleep(_PENDING_INTERVAL)
 
     def stop_accepting(self) -> None:
         """Release the port and drop the pending connections."""

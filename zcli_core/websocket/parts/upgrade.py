@@ -73,7 +73,12 @@ def shorten_lines(data: bytes) -> bytes:
 
 
 def parse_head(
-    head: bytes, remote: Address, local: Address, tls: bool, certificate: Mapping[str, Any] | None = None
+    head: bytes,
+    remote: Address,
+    local: Address,
+    tls: bool,
+    certificate: Mapping[str, Any] | None = None,
+    accepted_at: float | None = None,
 ) -> tuple[Request, str | None]:
     """Return the request, and its Sec-WebSocket-Key if it is a valid WebSocket upgrade.
 
@@ -92,7 +97,7 @@ def parse_head(
     key = _check_upgrade(read, headers) if wants_websocket else None
     request = Request(
         read.method, path, query, headers, remote, local, tls,
-        _subprotocols(headers) if wants_websocket else (), certificate,
+        _subprotocols(headers) if wants_websocket else (), certificate, accepted_at=accepted_at,
     )  # fmt: skip
     return request, key
 

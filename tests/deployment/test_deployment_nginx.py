@@ -1,53 +1,34 @@
-"""The files of the deployment guide, used for real: the systemd units, and nginx in front of the server."""
+"""The nginx configuration of the deployment guide, with real connections through it."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import socket
 import subprocess
+import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
 import pytest
-from documents import blocks
+from documents import file_in
 from needs import needs
-from service_servers import free_ports
+from script_runs import plain_environment
+from service_servers import free_ports, until
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from zcli_core.app import zCLI
 from zcli_core.testing.certificates import GOOD, KEY, client_tls
 
-PAGE = "docs/guide/deployment.md"
+PAGE = "docs/guide/deployment/nginx.md"
 DEADLINE = 20.0
 TOKEN = "a-token-for-the-tests"
-
-
-def _file(name: str) -> str:
-    """A file that the page shows, without the comment that names it."""
-    (code,) = (block.code for block in blocks(PAGE) if block.file == name)
-    return code.partition("\n")[2]
-
-
-@pytest.mark.slow
-def test_systemd_units_are_valid(tmp_path: Path) -> None:
-    """``systemd-analyze verify`` has nothing to say about them; only the program and the user differ."""
-    verify = needs("systemd-analyze", "systemd")
-    changes = {"/srv/app/.venv/bin/python": "/usr/bin/env python", "User=app": "User=root"}
-    for name in ("app.service", "app.socket"):
-        text = _file(name)
-        for written, used in changes.items():
-            text = text.replace(written, used)
-        (tmp_path / name).write_text(text)
-    done = subprocess.run(
-        [verify, "verify", "--man=no", *(tmp_path / name for name in ("app.service", "app.socket"))],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 class Nginx(NamedTuple):
@@ -80,21 +61,43 @@ class Nginx(NamedTuple):
         return found
 
 
-@pytest.fixture
-def server_port() -> int:
-    return free_ports(1)[0]
+def _unix_server() -> str:
+    """Return the line of the page's upstream that uses a Unix socket."""
+    return file_in(PAGE, "upstream.conf").splitlines()[1].strip()
+
+
+class Upstream(NamedTuple):
+    """Where the server listens: a port, or the path of a Unix socket."""
+
+    port: int | None
+    path: Path | None
+
+    @property
+    def line(self) -> str:
+        """The line of nginx's configuration."""
+        return f"server 127.0.0.1:{self.port};" if self.path is None else f"server unix:{self.path};"
 
 
 @pytest.fixture
-def nginx(tmp_path: Path, server_port: int) -> Iterator[Nginx]:
-    """Nginx with the page's configuration; only the ports and the certificate differ."""
+def upstream(request: pytest.FixtureRequest, tmp_path: Path) -> Upstream:
+    """A free port, or with the parameter ``unix`` a Unix socket."""
+    if getattr(request, "param", None) == "unix":
+        return Upstream(None, tmp_path / "app.sock")
+    return Upstream(free_ports(1)[0], None)
+
+
+@pytest.fixture
+def nginx(tmp_path: Path, upstream: Upstream) -> Iterator[Nginx]:
+    """Nginx with the page's configuration; only the ports, the socket and the certificate differ."""
     program = needs("nginx", "nginx-light")
     tls_port, port = free_ports(2)
     pem = tmp_path / "localhost.pem"
     pem.write_text(GOOD + KEY)
-    site = _file("app.conf")
+    site = file_in(PAGE, "app.conf")
+    if upstream.path is not None:
+        site = site.replace("server 127.0.0.1:8765;", _unix_server())
     for written, used in {
-        "server 127.0.0.1:8765;": f"server 127.0.0.1:{server_port};",
+        ("server 127.0.0.1:8765;" if upstream.path is None else _unix_server()): upstream.line,
         "listen 443 ssl;": f"listen 127.0.0.1:{tls_port} ssl; listen 127.0.0.1:{port};",
         "/etc/ssl/chat.example.pem": str(pem),
         "/etc/ssl/private/chat.example.key": str(pem),
@@ -104,8 +107,10 @@ def nginx(tmp_path: Path, server_port: int) -> Iterator[Nginx]:
     temporary = "\n".join(
         f"{kind}_temp_path {tmp_path}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
+    # As root, nginx would run its workers as an account that cannot enter the folder of the socket.
+    user = "user root; " if os.geteuid() == 0 else ""
     (tmp_path / "nginx.conf").write_text(
-        f"daemon off; worker_processes 2; pid {tmp_path}/nginx.pid; error_log stderr warn;\n"
+        f"{user}daemon off; worker_processes 2; pid {tmp_path}/nginx.pid; error_log stderr warn;\n"
         f"events {{}}\nhttp {{\naccess_log off;\n{temporary}\n{site}}}\n"
     )
     command = [program, "-p", tmp_path, "-e", "stderr", "-c", tmp_path / "nginx.conf"]
@@ -121,17 +126,21 @@ def nginx(tmp_path: Path, server_port: int) -> Iterator[Nginx]:
 
 
 @pytest.fixture
-def server(isolated: Path, server_port: int) -> Iterator[zCLI]:
+def server(isolated: Path, upstream: Upstream) -> Iterator[zCLI]:
     """The page's server: it sends back each message with the address of its client."""
 
     async def echo(websocket: Any, message: str) -> None:
         address = z.comm.websocket.auth.get_client_info(websocket)["address"][0]
         await websocket.send(f"{address} says {message}")
 
-    websocket = {"trusted_proxies": ["127.0.0.1"], "require_auth": True, "token": TOKEN, "max_refusal_delay": 0}
+    websocket: dict[str, Any] = {"require_auth": True, "token": TOKEN, "max_refusal_delay": 0}
+    if upstream.path is None:
+        websocket.update(trusted_proxies=["127.0.0.1"])
+    else:
+        websocket.update(trusted_proxies=["unix"], unix_path=str(upstream.path), unix_mode="660")
     with (
         zCLI({"deployment": "Testing", "logger": "PROD", "logger_path": "logs", "websocket": websocket}) as z,
-        z.comm.websocket.start_background(port=server_port, handler=echo),
+        z.comm.websocket.start_background(port=upstream.port, handler=echo),
     ):
         yield z
 
@@ -141,6 +150,7 @@ AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tls", [True, False], ids=["wss", "ws"])
+@pytest.mark.parametrize("upstream", ["port", "unix"], indirect=True)
 def test_nginx_passes_on_client_addresses(nginx: Nginx, server: zCLI, tls: bool) -> None:
     """Two clients have two addresses, and an address that a client states itself does not count."""
     for address in ("127.0.0.7", "127.0.0.8"):
@@ -190,3 +200,68 @@ def test_nginx_reload_under_load_drops_no_client(nginx: Nginx, server: zCLI) -> 
     for thread in threads:
         thread.join(DEADLINE)
     assert failures == []
+
+
+@pytest.fixture
+def workers(tmp_path: Path, upstream: Upstream) -> Iterator[psutil.Popen]:
+    """The guide's server with two workers, as a process."""
+    (tmp_path / "app.py").write_text(file_in("docs/guide/deployment.md", "app.py"), encoding="utf-8")
+    variables = {
+        "WEBSOCKET_PORT": str(upstream.port), "WEBSOCKET_WORKERS": "2", "ZCLI_WEBSOCKET_BACKPLANE": "local",
+        "WEBSOCKET_TRUSTED_PROXIES": "127.0.0.1", "WEBSOCKET_RELOAD_SPREAD": "1",
+    }  # fmt: skip
+    process = psutil.Popen(
+        [sys.executable, "app.py"], cwd=tmp_path, env=plain_environment(tmp_path, variables),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        line = process.stdout.readline()
+        assert "listening" in line, line + process.stdout.read()
+        yield process
+    finally:
+        process.terminate()
+        process.communicate(timeout=DEADLINE)
+
+
+@pytest.mark.slow
+def test_nginx_server_reload_closes_clients_once(nginx: Nginx, workers: psutil.Popen) -> None:
+    """While the server behind nginx is reloaded, every client gets one 1012, and no new client is refused."""
+    old = {child.pid for child in workers.children()}
+    closed: Counter[int] = Counter()
+    ended, failures = threading.Event(), []
+    served: set[int] = set()
+
+    def keep_sending(number: int) -> None:
+        try:
+            while not ended.is_set():
+                with nginx.client() as client, contextlib.suppress(ConnectionClosed):
+                    while not ended.is_set():
+                        client.send("hello")
+                        assert client.recv(timeout=DEADLINE) == "127.0.0.1 says hello"
+                        served.add(number)
+                if not ended.is_set():
+                    assert client.close_code == 1012
+                    closed[number] += 1
+        except BaseException as error:
+            failures.append(error)
+            ended.set()
+
+    threads = [threading.Thread(target=keep_sending, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    until(lambda: len(served) == len(threads) or failures, "all clients are served")
+    with nginx.client() as client:
+        client.send("hello")
+        client.recv(timeout=DEADLINE)
+        workers.send_signal(signal.SIGHUP)
+        with pytest.raises(ConnectionClosed):
+            client.recv(timeout=DEADLINE)
+    while old & {child.pid for child in workers.children()} and not failures:
+        with nginx.client() as client, contextlib.suppress(ConnectionClosed):
+            client.send("new")
+            assert client.recv(timeout=DEADLINE) == "127.0.0.1 says new"
+    ended.set()
+    for thread in threads:
+        thread.join(DEADLINE)
+    assert failures == []
+    assert closed == Counter(range(8))

@@ -1,0 +1,112 @@
+"""The systemd units of the deployment guide, as far as that is possible without a running systemd."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from documents import file_in
+from needs import missing, needs
+from script_runs import plain_environment
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+pytestmark = pytest.mark.slow
+
+PAGE = "docs/guide/deployment/systemd.md"
+DEADLINE = 30.0
+
+
+@pytest.fixture
+def units(tmp_path: Path) -> list[Path]:
+    """The units as files; only the program and the user differ, because this machine has neither."""
+    changes = {"/srv/app/.venv/bin/python": "/usr/bin/env python", "User=app": "User=root"}
+    files = []
+    for name in ("app.service", "app.socket"):
+        text = file_in(PAGE, name)
+        for written, used in changes.items():
+            text = text.replace(written, used)
+        files.append(tmp_path / name)
+        files[-1].write_text(text)
+    return files
+
+
+def test_systemd_units_are_valid(units: list[Path]) -> None:
+    """``systemd-analyze verify`` has nothing to say about them."""
+    verify = needs("systemd-analyze", "systemd")
+    done = subprocess.run([verify, "verify", "--man=no", *units], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_systemd_service_is_hardened(units: list[Path]) -> None:
+    """The service's exposure is below 3 of 10, although it must listen on the network."""
+    analyze = needs("systemd-analyze", "systemd")
+    command = [analyze, "security", "--offline=true", "--threshold=30", units[0]]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _value(unit: str, name: str) -> list[str]:
+    return re.findall(rf"^{name}=(.*)$", unit, re.MULTILINE)
+
+
+def _calls(group: str) -> Iterator[str]:
+    """Yield the system calls of a group, such as ``@system-service``."""
+    analyze = needs("systemd-analyze", "systemd")
+    listed = subprocess.run([analyze, "syscall-filter", group], capture_output=True, text=True, check=True).stdout
+    for name in (line.strip() for line in listed.splitlines()[1:]):
+        if name.startswith("@"):
+            yield from _calls(name)
+        elif not name.startswith("#"):
+            yield name
+
+
+def _allowed(unit: str) -> set[str]:
+    """The system calls that the filters of a unit allow."""
+    allowed: set[str] = set()
+    for line in _value(unit, "SystemCallFilter"):
+        calls = {call for group in line.lstrip("~").split() for call in _calls(group)}
+        allowed = allowed - calls if line.startswith("~") else allowed | calls
+    # systemd always allows these.
+    return allowed | set(_calls("@default")) | {"execve", "exit", "exit_group", "getrlimit", "rt_sigreturn"}
+
+
+def test_systemd_service_allows_system_calls(tmp_path: Path) -> None:
+    """A server that starts, serves, is reloaded and stopped makes no system call that the unit forbids."""
+    strace = needs("strace", "strace")
+    unit = file_in(PAGE, "app.service")
+    (tmp_path / "app.py").write_text(file_in("docs/guide/deployment.md", "app.py"))
+    # The number of workers and the backplane are those of the unit.
+    variables = dict(each.split("=", 1) for line in _value(unit, "Environment") for each in shlex.split(line)) | {
+        "WEBSOCKET_PORT": "0",
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+    }
+    process = subprocess.Popen(
+        [strace, "-f", "-qq", "-o", tmp_path / "calls", sys.executable, "app.py"],
+        cwd=tmp_path, env=plain_environment(tmp_path) | variables, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    url = re.search(r"ws://\S+", process.stdout.readline())
+    if url is None:
+        process.communicate(timeout=DEADLINE)
+        missing("strace cannot trace a process here")
+    with connect(url[0], proxy=None, open_timeout=DEADLINE) as client:
+        client.send("hello")
+        client.recv(timeout=DEADLINE)
+        (server,) = psutil.Process(process.pid).children()
+        server.send_signal(signal.SIGHUP)
+        with pytest.raises(ConnectionClosed):
+            client.recv(timeout=DEADLINE)
+    server.terminate()
+    process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0
+    made = set(re.findall(r"^\d+ +(\w+)\(", (tmp_path / "calls").read_text(), re.MULTILINE))
+    assert made > {"listen", "accept4"}
+    assert made - _allowed(unit) == set()
