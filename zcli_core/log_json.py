@@ -29,6 +29,8 @@ _MOST_VALUES = 10_000
 _DEEPEST = 20
 _OMITTED = "..."
 
+_ENCODER = json.JSONEncoder(ensure_ascii=True, allow_nan=False)
+
 
 class JsonFormatter(logging.Formatter):
     """Formats a record as a JSON object in one line.
@@ -65,13 +67,13 @@ class JsonFormatter(logging.Formatter):
             line["stack"] = text_of(record.stack_info, self.formatStack)
         line = {key: _valid(value) if isinstance(value, str) else value for key, value in line.items()}
         values = _Values(self._redact)
-        for name, value in record.__dict__.copy().items():
+        for name in [name for name in record.__dict__ if name not in _STANDARD]:
             key = values.text(name)
-            if name not in _STANDARD and not key.startswith(_OUR_MARKS):
+            if not key.startswith(_OUR_MARKS):
                 while key in KEYS or key in line:
                     key += "_"
-                line[key] = values.plain(value)
-        return json.dumps(line, ensure_ascii=True, allow_nan=False)
+                line[key] = values.plain(record.__dict__[name])
+        return _ENCODER.encode(line)
 
 
 def _utc(seconds: float) -> str:
@@ -90,7 +92,8 @@ def _message(record: logging.LogRecord) -> str:
 
 def _valid(text: str) -> str:
     """Return a text of the type str with an escape for each lone surrogate, which many programs refuse in JSON."""
-    return str.__str__(text).encode("utf-8", "backslashreplace").decode("utf-8")
+    plain = str.__str__(text)
+    return plain if plain.isascii() else plain.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class _Values:

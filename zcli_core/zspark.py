@@ -384,6 +384,9 @@ class BifrostSettings(TypedDict, total=False):
     is dropped first"""
     rows_max: int | None
     """most rows that one read of zBifrost returns, and most rows that one create takes"""
+    result_max: int | None
+    """largest result of a read of zBifrost, in bytes of JSON; a larger one is refused, and a larger event tells the
+    client to read again"""
     requests_max: int | None
     """most requests of one client that zBifrost handles at the same time; a further one is refused"""
     subscriptions_max: int | None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -57,6 +59,14 @@ def _value(unit: str, name: str) -> list[str]:
     return re.findall(rf"^{name}=(.*)$", unit, re.MULTILINE)
 
 
+def _environment(unit: str, folder: Path) -> dict[str, str]:
+    """The environment that a unit gives to its service, with a free port, two workers and another folder."""
+    given = (each.split("=", 1) for line in _value(unit, "Environment") for each in shlex.split(line))
+    return plain_environment(folder) | dict(given) | {
+        "WEBSOCKET_PORT": "0", "WEBSOCKET_WORKERS": "2", "XDG_STATE_HOME": str(folder / "state"),
+    }  # fmt: skip
+
+
 def _calls(group: str) -> Iterator[str]:
     """Yield the system calls of a group, such as ``@system-service``."""
     analyze = needs("systemd-analyze", "systemd")
@@ -83,14 +93,9 @@ def test_systemd_service_allows_system_calls(tmp_path: Path) -> None:
     strace = needs("strace", "strace")
     unit = file_in(PAGE, "app.service")
     (tmp_path / "app.py").write_text(file_in("docs/guide/deployment.md", "app.py"))
-    # The number of workers and the backplane are those of the unit.
-    variables = dict(each.split("=", 1) for line in _value(unit, "Environment") for each in shlex.split(line)) | {
-        "WEBSOCKET_PORT": "0",
-        "XDG_STATE_HOME": str(tmp_path / "state"),
-    }
     process = subprocess.Popen(
         [strace, "-f", "-qq", "-o", tmp_path / "calls", sys.executable, "app.py"],
-        cwd=tmp_path, env=plain_environment(tmp_path) | variables, stdout=subprocess.PIPE, text=True,
+        cwd=tmp_path, env=_environment(unit, tmp_path), stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout is not None
     url = re.search(r"ws://\S+", process.stdout.readline())
@@ -110,3 +115,31 @@ def test_systemd_service_allows_system_calls(tmp_path: Path) -> None:
     made = set(re.findall(r"^\d+ +(\w+)\(", (tmp_path / "calls").read_text(), re.MULTILINE))
     assert made > {"listen", "accept4"}
     assert made - _allowed(unit) == set()
+
+
+def test_systemd_is_notified_by_the_supervisor(tmp_path: Path) -> None:
+    """It reports the start, a reload and the stop, and pings the watchdog; workers report nothing."""
+    unit = file_in(PAGE, "app.service")
+    (tmp_path / "app.py").write_text(file_in("docs/guide/deployment.md", "app.py"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(DEADLINE)
+        received = (systemd.recv(4096).decode().partition("\n")[0] for _ in itertools.count())
+        states = (state for state in received if not state.startswith(("WATCHDOG=", "STATUS=")))
+        variables = _environment(unit, tmp_path) | {
+            "NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000", "WEBSOCKET_RELOAD_SPREAD": "0",
+        }  # fmt: skip
+        process = psutil.Popen([sys.executable, "app.py"], cwd=tmp_path, env=variables, stdout=subprocess.DEVNULL)
+        try:
+            assert next(states) == "READY=1"
+            assert "WATCHDOG=1" in received
+            process.send_signal(signal.SIGHUP)
+            assert next(states) == "RELOADING=1"
+            assert next(states) == "READY=1"
+            process.terminate()
+            assert next(states) == "STOPPING=1"
+            assert process.wait(DEADLINE) == 0
+        finally:
+            for each in [*process.children(), process] if process.is_running() else []:
+                each.kill()
+            process.wait()

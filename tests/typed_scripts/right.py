@@ -21,7 +21,9 @@ from zCLI import (
     EventError,
     Explanation,
     Handler,
+    Histogram,
     HttpFailure,
+    HttpMetrics,
     HttpRequest,
     HttpResponse,
     HttpStatusError,
@@ -122,6 +124,8 @@ assert_type(z.comm.find_free_port(), int)
 
 assert_type(z.comm.websocket.metrics(), WebSocketMetrics)
 assert_type(z.comm.websocket.metrics()["closed"], dict[str, int])
+assert_type(z.comm.http.metrics(), HttpMetrics)
+assert_type(z.comm.http.metrics()["seconds"], Histogram)
 
 # --- services ---
 

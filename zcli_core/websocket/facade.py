@@ -56,7 +56,7 @@ from zcli_core.websocket.sessions import Observers, Sessions
 from zcli_core.websocket.signals import StopOnSigterm, stopped_by_signals
 from zcli_core.websocket.single_server import SingleServer
 from zcli_core.websocket.workers import assignment
-from zcli_core.websocket.workers.command import command_line, refuse_workers, worker_count
+from zcli_core.websocket.workers.command import command_line, occupy_standard_descriptors, refuse_workers, worker_count
 
 if TYPE_CHECKING:
     from zcli_core.backplane.contract import Member
@@ -657,6 +657,7 @@ class WebSocketServer:
         _ = self._plugins  # so that an error is raised here, once
         self._links.check()
         assignment.supervise()
+        occupy_standard_descriptors()
         supervisor = Supervisor(self._config, command, count, self.metrics(), self._log)
 
         async def serve(run: ServerRun) -> ShutdownSummary:
@@ -664,7 +665,8 @@ class WebSocketServer:
             try:
                 run.thread, run.url, run.supervisor = threading.current_thread(), sockets.url, supervisor
                 warn_if_open(self._config, sockets.endpoint, self._log)
-                with shown_to_operators(supervisor, self._config, self._host, self._log):
+                shown = shown_to_operators(supervisor, self._config, self._host, self._log)
+                with shown, systemd.Watchdog().pinging(asyncio.get_running_loop()):
                     clients, slow, seconds = await supervisor.serve(
                         sockets, run.stop, functools.partial(self._announce_workers, run, count)
                     )

@@ -80,15 +80,16 @@ def test_workers_share_a_unix_socket(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_workers_share_sockets_of_systemd(tmp_path: Path) -> None:
-    """systemd is notified by the supervisor, when all workers are ready; workers have none of its variables."""
+    """The supervisor tells systemd what happens and pings its watchdog; workers have none of the variables."""
     (tmp_path / "start.py").write_text(
         "import os, sys\n"
         "os.dup2(int(sys.argv[1]), 3)\n"
-        "os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()))\n"
+        "os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()), WATCHDOG_USEC='90000000')\n"
         "os.execv(sys.executable, [sys.executable, '-u', 'script.py'])\n"
     )
     code = SCRIPT.replace("port=0, ", "").replace(
-        "{VERSION}", "{int('LISTEN_FDS' in os.environ or 'NOTIFY_SOCKET' in os.environ)}"
+        "{VERSION}",
+        "{int(not {'LISTEN_FDS', 'NOTIFY_SOCKET', 'WATCHDOG_USEC'}.isdisjoint(os.environ))}",
     )
     (tmp_path / "script.py").write_text(code)
     address = f"\0zcli-workers-{os.getpid()}"
@@ -105,14 +106,19 @@ def test_workers_share_sockets_of_systemd(tmp_path: Path) -> None:
         ) as process:  # fmt: skip
             script = Supervised(process, tmp_path)
             assert script.port == listening.getsockname()[1]
-            assert told.recv(100) == b"READY=1"
+            assert told.recv(100) == b"WATCHDOG=1"
+            ready = f"READY=1\nSTATUS=listening on {script.url} with 2 workers".encode()
+            assert told.recv(100) == ready
             assert script.say()[1] == 0
             script.answering()
+            script.process.send_signal(signal.SIGHUP)
+            assert told.recv(100).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+            assert told.recv(100) == ready
             assert script.end()[0] == 0
-            assert told.recv(100) == b"STOPPING=1"
+            assert told.recv(100) == b"STOPPING=1\nSTATUS=stopping all workers"
 
 
-@pytest.mark.parametrize("how", ["-c", "-m", "relative", "no stdin"])
+@pytest.mark.parametrize("how", ["-c", "-m", "relative", "no descriptors"])
 def test_workers_of_any_program(tmp_path: Path, how: str) -> None:
     """Each worker is started as the program was."""
     (tmp_path / "served_module.py").write_text(SCRIPT)
@@ -120,11 +126,11 @@ def test_workers_of_any_program(tmp_path: Path, how: str) -> None:
         "-c": ["-c", SCRIPT],
         "-m": ["-m", "served_module"],
         "relative": ["served_module.py"],
-        "no stdin": ["served_module.py"],
+        "no descriptors": ["served_module.py"],
     }[how]
     command = [sys.executable, "-u", *arguments]
-    if how == "no stdin":
-        command = ["sh", "-c", 'exec "$@" <&-', "sh", *command]
+    if how == "no descriptors":
+        command = ["sh", "-c", 'exec "$@" <&- 2>&-', "sh", *command]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path,
         env=plain_environment(tmp_path, SETTINGS), start_new_session=True,

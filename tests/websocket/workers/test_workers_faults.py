@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import psutil
 import pytest
-from script_runs import started_script
+from script_runs import plain_environment, started_script
 from supervised import SCRIPT, SETTINGS, Supervised, failed, install_operator, said, supervised
 from websocket_serving import DEADLINE, end_of, eventually
+from websockets.sync.client import connect
 
 pytestmark = [
     pytest.mark.slow,
@@ -131,6 +134,44 @@ def test_signal_during_start_stops(tmp_path: Path, number: int) -> None:
     assert process.returncode == 0
     assert "Traceback" not in output
     assert "after start()" in output
+
+
+@pytest.mark.parametrize("nohup", [False, True])
+def test_closed_terminal_stops_the_server(tmp_path: Path, nohup: bool) -> None:
+    """As it ends a script without workers; ``nohup`` keeps it."""
+    ignoring = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n" if nohup else ""
+    (tmp_path / "script.py").write_text(ignoring + SCRIPT)
+    (tmp_path / "terminal.py").write_text(
+        "import os, pty, sys\n"
+        "process, terminal = pty.fork()\n"
+        "if not process:\n"
+        "    os.execv(sys.executable, [sys.executable, '-u', 'script.py'])\n"
+        "print(process, flush=True)\n"
+        "line = b''\n"
+        "while b'Ctrl+C stops it' not in line:\n"
+        "    line += os.read(terminal, 1000)\n"
+        "os.close(terminal)\n"
+        "print(line.decode(), flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "terminal.py"], cwd=tmp_path, env=plain_environment(tmp_path, SETTINGS), text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as terminal:  # fmt: skip
+        assert terminal.stdout is not None
+        process = int(terminal.stdout.readline())
+        assert "2 workers" in terminal.stdout.readline()
+        log = tmp_path / "served.log"
+        try:
+            if nohup:
+                (url,) = set(re.findall("ws://[0-9.:]+", log.read_text()))
+                with connect(url, proxy=None) as client:
+                    said(client, "wait0.5")
+                os.kill(process, signal.SIGTERM)
+            eventually(lambda: "stopped: 0 clients closed" in log.read_text())
+            assert "reload" not in log.read_text()
+        finally:
+            terminal.communicate()
 
 
 def test_second_ctrl_c_drops_everything(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from supervised import Supervised, failed, said, supervised
+from supervised import SCRIPT, Supervised, failed, said, supervised
 from websocket_serving import DEADLINE, eventually
 from websockets.exceptions import ConnectionClosed
 
@@ -134,6 +134,21 @@ def test_page_counters_never_go_down(tmp_path: Path) -> None:
         assert values["zcli_worker_restarts_total", "reason=crash"] == 2
         assert values["zcli_worker_restarts_total", "reason=reload"] == 4
         assert values["zcli_websocket_messages_total", "direction=received"] > 0
+        assert script.end(signal.SIGTERM)[0] == 0
+
+
+@pytest.mark.slow
+def test_page_shows_metrics_of_handlers_in_workers(tmp_path: Path) -> None:
+    """They are in files that the processes share, which is prometheus_client's own way."""
+    (tmp_path / "shared").mkdir()
+    counting = "from prometheus_client import Counter\nhandled = Counter('handled', 'Messages.')\n"
+    script_text = counting + SCRIPT.replace("    await websocket.send", "    handled.inc()\n    await websocket.send")
+    variables = {"ZCLI_PROMETHEUS_PORT": "0", "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "shared")}
+    with supervised(tmp_path, script_text, **variables) as script:
+        page = Page(script)
+        script.answering()
+        values = page.read()
+        assert values["handled_total", ""] == values["zcli_websocket_messages_total", "direction=received"] >= 2
         assert script.end(signal.SIGTERM)[0] == 0
 
 

@@ -105,6 +105,15 @@ def _is_file() -> bool:
     return os.path.exists(getattr(main, "__file__", None) or "")
 
 
+def occupy_standard_descriptors() -> None:
+    """Open those of the descriptors 0 to 2 that are closed, because a worker cannot inherit a socket there."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # gets the lowest number that is free
+
+
 def worker_environment(assigned: assignment.Assignment) -> dict[str, str]:
     """Return the environment of a worker: that of this process at its start, so that a reload reads ``.zEnv`` anew."""
     kept = {name: value for name, value in assignment.ENVIRONMENT.items() if name not in _OF_SUPERVISOR}

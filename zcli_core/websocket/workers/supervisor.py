@@ -51,6 +51,15 @@ _EXIT_TIMEOUT = 10.0
 _TERM_TIMEOUT = 2.0
 
 
+def has_terminal() -> bool:
+    """Return whether this process has a controlling terminal."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
 def tick_interval(worker_timeout: float) -> float:
     """Return the seconds between two reports of a worker."""
     return min(TICK, worker_timeout / 4)
@@ -148,14 +157,16 @@ class Supervisor:
                 if starting.done():
                     starting.result()
                     announce()
-                    systemd.notify("READY=1")
+                    self._notify_ready()
+                    if self._reload_again:
+                        self._request_reload()
                     checking = self._begin(self._check_silence())
                     ends: set[asyncio.Future[Any]] = {self._fatal, stopped}
                     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
                     checking.cancel()
                 else:
                     starting.cancel()
-            systemd.notify("STOPPING=1")
+            systemd.notify_stopping("stopping all workers")
             summary = await self._stop_all()
             if self._fatal.done() and not stopped.done():
                 raise self._fatal.result()
@@ -163,6 +174,10 @@ class Supervisor:
         finally:
             stopped.cancel()
             await self._kill_all()
+
+    def _notify_ready(self) -> None:
+        assert self._sockets is not None
+        systemd.notify_ready(f"listening on {self._sockets.url} with {self._count} workers")
 
     def abort(self) -> None:
         """Kill all workers at once."""
@@ -180,9 +195,19 @@ class Supervisor:
 
     @contextlib.contextmanager
     def _reload_at_sighup(self) -> Iterator[None]:
+        """Reload at SIGHUP, and stop at the SIGHUP of a terminal that is closed, unless ``nohup`` ignores that."""
         loop = asyncio.get_running_loop()
         before = signal.getsignal(signal.SIGHUP)
-        loop.add_signal_handler(signal.SIGHUP, self._request_reload)
+        had_terminal = has_terminal()
+
+        def receive() -> None:
+            if not had_terminal or has_terminal():
+                self._request_reload()
+            elif before is not signal.SIG_IGN:
+                assert self._stop is not None
+                self._stop.request()
+
+        loop.add_signal_handler(signal.SIGHUP, receive)
         try:
             yield
         finally:
@@ -376,7 +401,10 @@ class Supervisor:
             raise RuntimeError("the server is not running, so it cannot be reloaded") from None
 
     def _request_reload(self) -> None:
-        if self._stopping or not self._current:
+        if self._stopping:
+            return
+        if not self._current:
+            self._reload_again = True  # as soon as the start is complete
             return
         if self._reloading is not None and not self._reloading.done():
             if not self._reload_again:
@@ -388,7 +416,10 @@ class Supervisor:
     async def _reload_all(self) -> None:
         while True:
             self._reload_again = False
+            systemd.notify_reloading("replacing all workers")
             await self._reload_once()
+            if not self._stopping:
+                self._notify_ready()
             if not self._reload_again or self._stopping:
                 return
 
