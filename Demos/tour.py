@@ -22,6 +22,7 @@ try:
 except ModuleNotFoundError as missing:
     sys.exit(f"zCLI is not installed here ({missing}). In the repository: pip install -e '.[tour]'")
 
+from tour_steps.bifrost import show_bifrost
 from tour_steps.closing import show_close
 from tour_steps.demos import show_demos
 from tour_steps.layers import show_layers, show_wrong_values
@@ -50,6 +51,7 @@ STEPS = (
     Step("Services: one started, used, restarted and stopped", show_lifecycle),
     Step("Services: the guide's demo that starts PostgreSQL", show_starting_demo),
     Step("Rooms: a chat over two processes that share a Redis", show_rooms),
+    Step("zBifrost: a task board that is live in two clients", show_bifrost),
     Step("The demos, as a user runs them", show_demos),
     Step("Closing", show_close),  # the last
 )

@@ -14,11 +14,14 @@ from zcli_core.app import zCLI
 
 SCRIPT = """
 from zCLI import zCLI
-z = zCLI({"deployment": "Production", "logger_path": "logs", "http": {"timeout": 3}})
+z = zCLI({"deployment": "Production", "logger_path": "logs", "http": {"timeout": 3},
+          "console": {"enabled": True}})
 print(*sorted(z.plugins.records))
 print(z.config.http.timeout, z.config.http.retries, z.config.deployment, z.comm.service_status("redis")["service"])
 with z.comm.websocket.start_background(port=0) as server:
     print(z.comm.http_get(f"http://127.0.0.1:{server.port}/health").status_code)
+    console = z.comm.http_get(f"http://127.0.0.1:{server.port}/", headers={"Accept": "text/html"})
+    print(console.status_code, "WebSocket console" in console.text)
 """
 
 
@@ -39,7 +42,7 @@ def test_frozen_program_has_its_plugins(tmp_path: Path) -> None:
     records, *rest = run(tmp_path / "dist" / "program", folder=elsewhere).stdout.splitlines()
     plugins = {folder.name for folder in (ROOT / "plugins").iterdir() if (folder / "__init__.py").exists()}
     assert set(records.split()) == plugins
-    assert rest == ["3.0 2 Production redis", "200"]
+    assert rest == ["3.0 2 Production redis", "200", "200 True"]
     assert (elsewhere / "logs" / "program.log").exists()
 
 

@@ -25,7 +25,7 @@ from script_runs import (
 pytestmark = pytest.mark.slow
 
 TOUR = DEMOS / "tour.py"
-STEPS = 15
+STEPS = 16
 
 
 @pytest.fixture

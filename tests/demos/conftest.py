@@ -2,63 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import pytest
-from demo_pages import FOLDER, TIMEOUT
-from needs import needs
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
-
-CHROMIUM = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--host-resolver-rules=MAP *.example 127.0.0.1",
-]
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    """Chromium without a window."""
-    program = needs("chromium", "chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=CHROMIUM)
-        yield browser
-        browser.close()
+from browser import chromium, open_url  # noqa: F401 - fixtures
+from demo_pages import FOLDER
+from playwright.sync_api import Page
 
 
 @pytest.fixture
-def open_url(chromium: Browser) -> Iterator[Callable[..., Page]]:
-    """A function that opens a page in its own window. Errors in the page's console fail the test."""
-    errors: list[str] = []
-    contexts = []
-
-    def note(message: ConsoleMessage) -> None:
-        if message.type == "error" and "WebSocket connection to" not in message.text:
-            errors.append(message.text)
-
-    def open_(url: str, **options: Any) -> Page:
-        context = chromium.new_context(**options)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(TIMEOUT)
-        page.on("console", note)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(url)
-        return page
-
-    yield open_
-    for context in contexts:
-        context.close()
-    assert errors == []
-
-
-@pytest.fixture
-def open_page(open_url: Callable[..., Page]) -> Callable[..., Page]:
+def open_page(open_url: Callable[..., Page]) -> Callable[..., Page]:  # noqa: F811 - the fixture
     """A function that opens the file of a page of level 2, which connects to the server at a URL."""
     return lambda name, server, **options: open_url(f"{(FOLDER / name).as_uri()}?server={server}", **options)

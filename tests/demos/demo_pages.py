@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from browser import TIMEOUT
 from playwright.sync_api import Page, expect
 from script_runs import DEMOS
 
 FOLDER = DEMOS / "Layer_0" / "zComm_Demo" / "lvl2_websocket"
-TIMEOUT = 20_000  # milliseconds
 
 
 def expect_state(page: Page, state: str, detail: str) -> None:

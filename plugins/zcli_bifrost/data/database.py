@@ -20,8 +20,8 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.pool import QueuePool
-from zcli_bifrost.data.errors import DataError
 
+from zcli_bifrost.data.errors import DataError
 from zcli_core.errors import ConfigError
 from zcli_core.redaction import describe_place
 

@@ -7,6 +7,7 @@ from collections.abc import Hashable, Mapping
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
+
 from zcli_bifrost.data.access import Sight
 from zcli_bifrost.data.changes import MAX_KEYS, Changes, changes_since, version_of
 from zcli_bifrost.data.database import Database, snapshot

@@ -30,7 +30,6 @@ from zcli_bifrost.data.models import ACTIONS, MAX_KEY_LENGTH, MAX_LENGTH, NOW, T
 from zcli_bifrost.data.patterns import Pattern, PatternError
 from zcli_bifrost.data.validation import check_value
 from zcli_bifrost.data.values import check_text, parse_value
-
 from zcli_core.errors import ConfigError
 
 #: Largest file, in bytes.

@@ -6,7 +6,6 @@ import os
 from typing import TYPE_CHECKING
 
 from zcli_bifrost.settings import Bifrost
-
 from zcli_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from zcli_bifrost.data.database import Database
     from zcli_bifrost.data.models import Models
     from zcli_bifrost.data.service import DataService
-
     from zcli_core.config import Config
 
 

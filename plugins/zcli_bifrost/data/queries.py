@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, Table, bindparam
+
 from zcli_bifrost.data.access import Sight
 from zcli_bifrost.data.filters import Condition, Filters
 from zcli_bifrost.data.models import Model

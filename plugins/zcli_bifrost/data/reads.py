@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, Connection, Select, bindparam, func, select
+
 from zcli_bifrost.data.access import Sight
 from zcli_bifrost.data.changes import CURRENT_VERSION
 from zcli_bifrost.data.errors import DataError

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
+
 from zcli_bifrost.data import changes
 from zcli_bifrost.data.access import Sight, actions_of, require, unknown_model
 from zcli_bifrost.data.actor import Actor
@@ -30,7 +31,6 @@ from zcli_bifrost.data.validation import changed_values, new_rows
 from zcli_bifrost.data.values import MAX_INT
 from zcli_bifrost.data.writes import Writer, Written, conflict_of, visible_clashes
 from zcli_bifrost.settings import Bifrost
-
 from zcli_core.errors import ConfigError
 
 T = TypeVar("T")

@@ -30,6 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import CITEXT, JSONB
 from sqlalchemy.sql.elements import quoted_name
 from sqlalchemy.types import CHAR, Enum, Float, TypeDecorator, TypeEngine
+
 from zcli_bifrost.data.changes import change_tables
 from zcli_bifrost.data.models import Field, Model, Models
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, delete, insert, select, update
+
 from zcli_bifrost.data import changes
 from zcli_bifrost.data.access import Sight, actions_of, may, sight_of
 from zcli_bifrost.data.actor import Actor
