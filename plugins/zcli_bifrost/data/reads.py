@@ -214,7 +214,7 @@ def dumps(value: Any) -> str:
 def rows_by_keys(
     connection: Connection, queries: Queries, keys: Collection[Any]
 ) -> dict[Any, Mapping[str, Any]] | None:
-    """Return the rows with these keys, whoever may see them, by key; None if they are too large together."""
+    """Return the rows with these keys, of all owners, by key; None if they are too large together."""
     names = tuple(queries.model.fields)
     result = connection.execute(select(*(queries.table.c[name] for name in names)).where(queries.key.in_(keys)))
     try:
