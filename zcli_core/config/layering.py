@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from zcli_core.config.contract import LayerContext
@@ -138,7 +139,7 @@ class _Resolver:
         for part in above:
             below = value.setdefault(part, {})
             value = below if isinstance(below, dict) else {}
-        value[name] = leaf.value
+        value[name] = deepcopy(leaf.value)  # a further leaf may go into it
 
     def _set(self, leaf: Leaf) -> None:
         key = ".".join(leaf.path)

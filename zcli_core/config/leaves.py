@@ -14,7 +14,7 @@ from zcli_core.config.names import (
     SettingNames,
     is_service_link,
 )
-from zcli_core.config.settings import Composite, Section, Unusable, UnusableValue
+from zcli_core.config.settings import Composite, Section, Unusable, UnusableValue, is_document, without_none
 from zcli_core.security_warnings import SecurityWarning
 
 if TYPE_CHECKING:
@@ -65,8 +65,10 @@ class LeafReader:
         for entry in sorted(reading.entries, key=self._rank):
             if entry.is_variable:
                 yield from self._variable(entry, layer)
-            elif entry.value is not None:
-                path = tuple(entry.name.split("."))
+                continue
+            path = tuple(entry.name.split("."))
+            # None means "not set here", but in a document it is a value.
+            if entry.value is not None or self._is_in_document(path):
                 leaf = Leaf(path, entry.value, layer, entry.origin, entry.text, entry.secret, folder=entry.folder)
                 yield from self._flatten(leaf)
 
@@ -147,7 +149,12 @@ class LeafReader:
 
     def _flatten(self, leaf: Leaf) -> Iterator[Leaf]:
         path, value = leaf.path, leaf.value
-        if not isinstance(value, Mapping) or ".".join(_without_overlay(path)) in self._names.settings:
+        # An empty mapping in a document is a value, too.
+        if (
+            not isinstance(value, Mapping)
+            or ".".join(_without_overlay(path)) in self._names.settings
+            or self._is_in_document(path)
+        ):
             yield leaf
             return
         if len(path) > _DEEPEST:
@@ -160,6 +167,11 @@ class LeafReader:
             deeper = (*path, *str(key).split("."))
             if item is not None:
                 yield from self._flatten(leaf._replace(path=deeper, value=item, text=None))
+
+    def _is_in_document(self, path: tuple[str, ...]) -> bool:
+        """Return whether a path leads into the value of a setting that is a document."""
+        owner = self._names.setting_above(_without_overlay(path))
+        return owner is not None and is_document(without_none(self._names.settings[".".join(owner)].type))
 
 
 def _without_overlay(path: tuple[str, ...]) -> tuple[str, ...]:
