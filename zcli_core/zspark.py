@@ -405,6 +405,17 @@ class JwtSettings(TypedDict, total=False):
     """longest JSON Web Token that is checked, in bytes"""
 
 
+class PrometheusSettings(TypedDict, total=False):
+    """Metrics of the WebSocket server for Prometheus."""
+
+    port: int | None
+    """port of the page with metrics for Prometheus; there is no page if it is unset, and 0 picks a free port, which the
+    log shows"""
+    host: str | None
+    """address that the page with metrics for Prometheus listens on; every program that reaches it can read the
+    metrics"""
+
+
 class SecretsDirSettings(TypedDict, total=False):
     """A folder of secret files, one value per file, as Docker and Kubernetes mount them."""
 
@@ -439,6 +450,7 @@ class Settings(TypedDict, total=False):
     services: ServicesSettings
     asgi: AsgiSettings
     jwt: JwtSettings
+    prometheus: PrometheusSettings
     secrets_dir: SecretsDirSettings
 
 
