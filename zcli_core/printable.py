@@ -57,4 +57,6 @@ def print_line(text: str, stream: TextIO | None = None, keep: str = "") -> None:
     stream = sys.stdout if stream is None else stream
     if stream is not None:
         with contextlib.suppress(OSError, ValueError):
-            print(encodable(printable(text, keep), stream), file=stream, flush=True)
+            # In one piece, because other processes may print on the same terminal.
+            stream.write(f"{encodable(printable(text, keep), stream)}\n")
+            stream.flush()

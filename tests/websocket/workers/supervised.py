@@ -22,7 +22,7 @@ from websockets.sync.client import ClientConnection, connect
 
 #: Answers with its process and version. Some messages are commands.
 SCRIPT = """
-import asyncio, os, time
+import asyncio, os, sys, time
 from zCLI import zCLI
 
 VERSION = 1
@@ -40,7 +40,7 @@ async def handler(websocket, message):
     await websocket.send(f"{os.getpid()} {VERSION} {message}")
 
 z.comm.websocket.start(port=0, handler=handler)
-print("after start()")
+sys.stdout.write("after start()\\n")  # in one piece, unlike print()
 """
 
 #: What most tests need: quick, and no engine.
