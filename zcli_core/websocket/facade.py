@@ -696,7 +696,7 @@ class WebSocketServer:
                 setup, callbacks = self._check(*arguments)
                 setup = with_sockets(setup, worker.sockets)
                 serve = _within(lifespan, functools.partial(self._serve, setup, callbacks, *self._plugins))
-                summary = self._run_until_signal(lambda run: worker.attend(serve(run, worker.begin)))
+                summary = self._run_until_signal(lambda run: worker.attend(run, serve(run, worker.begin)))
         finally:
             worker.ended(summary)
 
@@ -733,6 +733,10 @@ class WebSocketServer:
                 await self._links.begin(link)
             try:
                 ask = make_ask(self._config, self._host, self._log)
+                if run.may_accept is not None and not await run.may_accept():
+                    if link is not None:
+                        await link.close()
+                    return ShutdownSummary(0, 0, None, 0.0)
                 server = await open_server(self._config, setup, transport, strategies, sessions, self._log, ask)
             except BaseException:
                 if link is not None:

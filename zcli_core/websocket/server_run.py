@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,8 @@ class ServerRun:
         self.supervisor: RunningServer | None = None
         #: In a worker: tells the supervisor that the script asks for the end of the server. Called in the event loop.
         self.tell_supervisor: Callable[[], None] | None = None
+        #: In a worker: waits until it may accept clients. Returns False if it should stop instead.
+        self.may_accept: Callable[[], Awaitable[bool]] | None = None
 
     @property
     def listens(self) -> bool:

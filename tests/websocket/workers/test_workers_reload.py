@@ -69,6 +69,26 @@ def test_reload_that_fails_keeps_old_workers(tmp_path: Path, kind: str) -> None:
         assert script.end()[0] == 0
 
 
+def test_reload_that_fails_gets_no_client(tmp_path: Path) -> None:
+    """A new worker accepts no client before all are prepared, so none is closed if another one fails."""
+    slow = (
+        "import os, time\n"
+        "try:\n    os.open('first', os.O_CREAT | os.O_EXCL)\n"
+        "except FileExistsError:\n    time.sleep(3600)\n"
+    )
+    with supervised(tmp_path, ZCLI_WEBSOCKET_WORKER_TIMEOUT="10") as script:
+        before = script.workers()
+        _change(script, slow + SCRIPT)
+        script.process.send_signal(signal.SIGHUP)
+        eventually((tmp_path / "first").exists, "the start of a new worker")
+        answered = set()
+        while "the reload has failed" not in script.log():
+            with script.client() as client:
+                answered.add(said(client)[0])
+        assert answered <= before
+        assert script.end()[0] == 0
+
+
 @LOOPS
 def test_reload_refuses_no_client(tmp_path: Path, loop: str) -> None:
     """While clients connect all the time: no error, and each connection ends at most once for each reload."""

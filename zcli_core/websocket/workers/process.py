@@ -56,6 +56,7 @@ class WorkerProcess:
         silence: Number of checks since its last report.
         metrics: What it has reported last; None before the first report.
         clients_closed: How many clients it had when it stopped; None if it has not reported its end.
+        prepared: Done when it waits for "accept", with which it begins to serve; or it raises WorkerFailure.
         ready: Done when it serves; or it raises WorkerFailure.
         accepts_no_more: Done when it has stopped accepting.
         ended: Done when its process has ended and its last messages were read.
@@ -71,6 +72,7 @@ class WorkerProcess:
         self.metrics: WebSocketMetrics | None = None
         self.not_ready: list[str] = ["starting"]
         self.clients_closed: int | None = None
+        self.prepared: asyncio.Future[None] = loop.create_future()
         self.ready: asyncio.Future[None] = loop.create_future()
         self.accepts_no_more: asyncio.Future[None] = loop.create_future()
         self.ended: asyncio.Future[None] = loop.create_future()
@@ -173,7 +175,10 @@ class WorkerProcess:
             self.silence = 0
             self.metrics = message["metrics"]
             self.not_ready = message.get("not_ready", [])
-        if kind == "ready":
+        if kind == "prepared":
+            if not self.prepared.done():
+                self.prepared.set_result(None)
+        elif kind == "ready":
             self.silence = 0
             if not self.ready.done():
                 self.state = "ready"
@@ -213,9 +218,10 @@ class WorkerProcess:
             self._channel.close()
             self._sock.close()
             self._stop_reading()
-            if not self.ready.done():
-                self.ready.set_exception(self._as_failure())
-                self.ready.exception()  # marks it as retrieved, because it may be that no code awaits it
+            for future in (self.prepared, self.ready):
+                if not future.done():
+                    future.set_exception(self._as_failure())
+                    future.exception()  # marks it as retrieved, because it may be that no code awaits it
             for future in (self.accepts_no_more, self.ended):
                 if not future.done():
                     future.set_result(None)

@@ -239,7 +239,7 @@ class Supervisor:
                 self._replace(worker)
 
     async def _spawn(self, number: int, *, quiet: bool) -> WorkerProcess:
-        """Start the process of a worker, which has to become ready in time.
+        """Start the process of a worker, which has to be prepared in time, and then waits for :meth:`_let_accept`.
 
         Raises:
             OSError: The system cannot start a process.
@@ -254,15 +254,24 @@ class Supervisor:
             worker.told = True
             worker.kill()
         worker.ended.add_done_callback(lambda _: self._ended(worker))
-        late = self._loop.call_later(self._settings.worker_timeout, self._too_late, worker)
-        worker.ready.add_done_callback(lambda _: late.cancel())
+        self._limit(worker, worker.prepared)
         return worker
+
+    def _let_accept(self, worker: WorkerProcess) -> None:
+        """Let a worker serve that is prepared; it has to become ready in time."""
+        self._limit(worker, worker.ready)
+        worker.send(kind="accept")
+
+    def _limit(self, worker: WorkerProcess, step: asyncio.Future[None]) -> None:
+        assert self._loop is not None
+        late = self._loop.call_later(self._settings.worker_timeout, self._too_late, worker)
+        step.add_done_callback(lambda _: late.cancel())
 
     def _too_late(self, worker: WorkerProcess) -> None:
         worker.give_up(f"it was not ready within {self._settings.worker_timeout:g} s (websocket.worker_timeout)")
 
     async def _spawn_all(self, workers: list[WorkerProcess], announces: bool) -> None:
-        """Start a worker for each place, and wait until all are ready.
+        """Start a worker for each place, and wait until all are ready. None accepts clients before all are prepared.
 
         Args:
             workers: Gets the workers, also those of an attempt that fails.
@@ -275,15 +284,17 @@ class Supervisor:
         for number in range(1, self._count + 1):
             worker = await self._spawn(number, quiet=number > 1 or not announces)
             workers.append(worker)
-        await self._all_ready(workers)
+        await self._all_done({worker.prepared: worker for worker in workers})
+        for worker in workers:
+            self._let_accept(worker)
+        await self._all_done({worker.ready: worker for worker in workers})
 
-    async def _all_ready(self, workers: Sequence[WorkerProcess]) -> None:
-        """Wait until all are ready.
+    async def _all_done(self, waiting: dict[asyncio.Future[None], WorkerProcess]) -> None:
+        """Wait until all workers have done a step.
 
         Raises:
             WorkerFailure: The first failure; its message names the worker.
         """
-        waiting = {worker.ready: worker for worker in workers}
         pending: set[asyncio.Future[None]] = set(waiting)
         while pending:
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
@@ -359,6 +370,8 @@ class Supervisor:
             self._begin(self._start_again(old, _PAUSES[-1]))
             return
         with contextlib.suppress(WorkerFailure):
+            await worker.prepared
+            self._let_accept(worker)
             await worker.ready
             self._log.info("%s is ready", worker)
 

@@ -46,6 +46,9 @@ class Worker:
         self._metrics = metrics
         self._interval = tick_interval(timeout)
         self._channel: Channel | None = None
+        self._server: ServerCore | None = None
+        #: Messages that came before the server.
+        self._early: list[Message] = []
         self._tick: asyncio.TimerHandle | None = None
         self._leaving: asyncio.Task[None] | None = None
         call_after_fork(self)
@@ -89,14 +92,32 @@ class Worker:
 
     # --- while it serves ---
 
+    async def _may_accept(self) -> bool:
+        """Report that all is prepared, and wait until the supervisor lets this worker accept clients.
+
+        Otherwise the clients of a new worker would be closed when another new worker fails and so the whole reload.
+
+        Returns:
+            False if the server should stop instead.
+        """
+        run = self._run
+        self._accept = asyncio.Event()
+        self._channel = Channel(self._sock, self._received, run.stop.request)
+        self._send(kind="prepared")
+        waiting = [asyncio.ensure_future(self._accept.wait()), asyncio.ensure_future(run.stop.wait())]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waiting:
+                each.cancel()
+        return self._accept.is_set()
+
     def begin(self, run: ServerRun) -> None:
         """Report that the server accepts, and do what the supervisor says from now on. Call it in the event loop."""
         server = run.server
         assert server is not None
-        self._run = run
-        self._server: ServerCore = server
+        self._server = server
         self._loop = asyncio.get_running_loop()
-        self._channel = Channel(self._sock, self._received, run.stop.request)
         run.tell_supervisor = self._ask_for_stop
         server.gate.throttle.share(
             lambda networks: self._send(kind="wrong credential", networks=networks), self._others
@@ -104,9 +125,14 @@ class Worker:
         self._use_own_stderr()
         self._send(kind="ready", **self._report(server.readiness()))
         self._report_regularly()
+        for message in self._early:
+            self._received(message)
+        self._early = []
 
-    async def attend(self, serving: Coroutine[Any, Any, _T]) -> _T:
+    async def attend(self, run: ServerRun, serving: Coroutine[Any, Any, _T]) -> _T:
         """Run the coroutine that serves, and which calls :meth:`begin`; report no more when it has ended."""
+        self._run = run
+        run.may_accept = self._may_accept
         try:
             return await serving
         finally:
@@ -133,6 +159,7 @@ class Worker:
         return {"metrics": self._metrics(), "not_ready": not_ready}
 
     def _report_regularly(self) -> None:
+        assert self._server is not None
         self._send(kind="tick", **self._report(self._server.readiness()))
         self._tick = self._loop.call_later(self._interval, self._report_regularly)
 
@@ -141,25 +168,29 @@ class Worker:
         kind = message.get("kind")
         if kind == "stop":
             self._run.stop.request()
+        elif kind == "accept":
+            self._accept.set()
+        elif self._server is None:
+            self._early.append(message)
         elif kind == "ask":
             self._send(kind="report", question=message.get("question"), **self._report(self._server.readiness()))
         elif kind == "stop accepting":
-            self._leaving = self._loop.create_task(self._stop_accepting())
+            self._leaving = self._loop.create_task(self._stop_accepting(self._server))
         elif kind == "leave":
-            self._leaving = self._loop.create_task(self._leave(float(message.get("seconds", 0.0))))
+            self._leaving = self._loop.create_task(self._leave(self._server, float(message.get("seconds", 0.0))))
         elif kind == "wrong credential":
             self._server.gate.throttle.failed_elsewhere(_networks(message))
         elif kind == "relayed":
             self._server.gate.throttle.settled(_networks(message))
 
-    async def _stop_accepting(self) -> None:
-        self._server.listener.close_sockets()
+    async def _stop_accepting(self, server: ServerCore) -> None:
+        server.listener.close_sockets()
         await asyncio.sleep(0)  # a connection whose socket was just accepted is counted now
         self._send(kind="stopped accepting")
 
-    async def _leave(self, seconds: float) -> None:
+    async def _leave(self, server: ServerCore, seconds: float) -> None:
         """Close the clients one by one, and then stop."""
-        await self._server.leave(seconds)
+        await server.leave(seconds)
         self._run.stop.request()
 
 
