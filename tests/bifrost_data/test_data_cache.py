@@ -72,19 +72,20 @@ async def test_reads_identical_run_once(sqlite_url: str) -> None:
     async with serving(sqlite_url) as service:
         await service.create(ANN, "folders", {"title": "a"})
         await _in_step(service)
-        runs = 0
+        runs, may_end = 0, asyncio.Event()
         original = service._read_now
 
         async def counted(*args: Any) -> ReadResult:
             nonlocal runs
             runs += 1
-            await asyncio.sleep(0.05)
+            await may_end.wait()
             return await original(*args)
 
         service._read_now = counted  # type: ignore[method-assign]
         tasks = [asyncio.create_task(service.read(ANN, "folders")) for _ in range(10)]
-        await asyncio.sleep(0.01)
+        await until(lambda: runs, "the first read")
         tasks[0].cancel()
+        may_end.set()
         results = await asyncio.gather(*tasks[1:])
         assert runs == 1
         assert [_titles(result) for result in results] == [["a"]] * 9
@@ -98,21 +99,21 @@ async def test_read_begun_before_a_write_is_not_joined(sqlite_url: str) -> None:
     async with serving(sqlite_url) as service:
         await service.create(ANN, "folders", {"title": "a"})
         await _in_step(service)
-        may_end = asyncio.Event()
+        ended, may_end = asyncio.Event(), asyncio.Event()
         original = service._read_now
 
         async def slow(*args: Any) -> ReadResult:
             result = await original(*args)
+            ended.set()
             await may_end.wait()
             return result
 
         service._read_now = slow  # type: ignore[method-assign]
         early = asyncio.create_task(service.read(ANN, "folders"))
-        await until(lambda: service._pending, "the first read")
-        await asyncio.sleep(0.05)
+        await ended.wait()
         await service.create(ANN, "folders", {"title": "b"})
         service._read_now = original  # type: ignore[method-assign]
-        assert _titles(await service.read(ANN, "folders")) == ["a", "b"]
+        assert _titles(await asyncio.wait_for(service.read(ANN, "folders"), 30)) == ["a", "b"]
         may_end.set()
         await early
         assert _titles(await service.read(ANN, "folders")) == ["a", "b"]

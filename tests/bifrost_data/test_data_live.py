@@ -169,6 +169,41 @@ def test_subscribers_end_with_the_state(url: str, few_keys: bool, monkeypatch: p
     check()
 
 
+@pytest.mark.parametrize("rows", [1, 600], ids=["keys", "too many keys"])
+def test_change_while_subscribing_is_not_missed(sqlite_url: str, rows: int) -> None:
+    """A write that comes between the loading of the keys and the answer leads to an event, or to fresh keys."""
+
+    @in_loop
+    async def check() -> None:
+        events, loaded, may_end = Events(), asyncio.Event(), asyncio.Event()
+        async with serving(sqlite_url, deliver=events) as service:
+            read = service.database.read
+
+            async def slow(work: Any) -> Any:
+                result = await read(work)
+                if "_load_keys" in work.__qualname__:
+                    loaded.set()
+                    await may_end.wait()
+                return result
+
+            service.database.read = slow  # type: ignore[method-assign]
+            subscribing = asyncio.ensure_future(service.subscribe(ANN, "notes", subscriber="s"))
+            await loaded.wait()
+            written = await service.create(ANN, "notes", [{"text": "x"}] * rows)
+            await until(lambda: service._follower.known == written.version, "the follower")
+            may_end.set()
+            _, version = await subscribing
+            assert version == written.version
+            if rows == 1:
+                await until(lambda: events.of("s"), "the event")
+                assert _actions(events, "s") == [("insert", [1])]
+            # The group knows the row: a further change is an update.
+            await service.update(ANN, "notes", {"id": 1}, {"text": "y"})
+            await until(lambda: ("update", [1]) in _actions(events, "s"), "the update")
+
+    check()
+
+
 @in_loop
 async def test_flood_of_changes_is_combined(sqlite_url: str) -> None:
     """A slow subscriber gets the last state of a row, and not each one between."""
