@@ -402,6 +402,13 @@ class BifrostSettings(TypedDict, total=False):
     """role that may clear the cache of zBifrost and change how long results are kept"""
 
 
+class ConsoleSettings(TypedDict, total=False):
+    """The console: a page on the WebSocket port that shows the server's clients, rooms and messages."""
+
+    enabled: bool | None
+    """serve the console, a page for browsers at / of the WebSocket port; if unset, in Development only"""
+
+
 class JwtSettings(TypedDict, total=False):
     """The JSON Web Tokens that admit a client. Exactly one of the four key settings must be set."""
 
@@ -486,6 +493,7 @@ class Settings(TypedDict, total=False):
     services: ServicesSettings
     asgi: AsgiSettings
     bifrost: BifrostSettings
+    console: ConsoleSettings
     jwt: JwtSettings
     prometheus: PrometheusSettings
     secrets_dir: SecretsDirSettings

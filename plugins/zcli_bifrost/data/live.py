@@ -18,7 +18,6 @@ from zcli_bifrost.data.queries import Queries, Selection
 from zcli_bifrost.data.reads import keys_of, rows_by_keys
 from zcli_bifrost.data.subscriptions import ChangedRows, Deliver, Group, Subscriptions
 
-
 #: The changed rows of one poll may have as many characters as this number of events: they are for several groups.
 _SUBSCRIBERS = 8
 

@@ -117,8 +117,8 @@ def read_rows(connection: Connection, queries: Queries, request: ReadRequest, si
     number of all rows is counted only where the rows do not say it.
 
     Raises:
-        DataError: ``failed``: other clients changed the model all the time. ``too_many``: the texts and json values have
-            more than ``max_size`` characters.
+        DataError: ``failed``: other clients changed the model all the time. ``too_many``: the texts and json values
+            have more than ``max_size`` characters.
     """
     selection = Selection(request.filters, sight)
     parameters = selection.parameters(queries.dialect)
