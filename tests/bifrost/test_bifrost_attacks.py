@@ -540,12 +540,11 @@ def test_rows_too_large_together_are_refused(make_database: Callable[[], str]) -
 
     async def scenario() -> None:
         async with opened(make_database()) as world:
-            large = "x" * 900_000
-            for number in range(20):
-                await world.call(MALLORY, "create", "notes", {"key": f"k{number}", "title": large})
+            large = {"title": "x" * 60_000, "extra": "y" * 60_000}
+            await world.call(MALLORY, "create", "notes", [{"key": f"k{number}", **large} for number in range(60)])
             assert (await world.call(MALLORY, "read", "notes"))["code"] == "too_many"
-            assert (await world.call(MALLORY, "read", "notes", limit=10))["total"] == 20
-            assert len((await world.call(MALLORY, "read", "notes", fields=["key"]))["rows"]) == 20
+            assert (await world.call(MALLORY, "read", "notes", limit=10))["total"] == 60
+            assert len((await world.call(MALLORY, "read", "notes", fields=["key"]))["rows"]) == 60
             await world.call(MALLORY, "subscribe", "notes", {"key": ["!=", None]})
             await world.settled()
             world.events.clear()

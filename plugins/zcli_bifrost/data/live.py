@@ -18,6 +18,9 @@ from zcli_bifrost.data.queries import Queries, Selection
 from zcli_bifrost.data.reads import keys_of, rows_by_keys
 from zcli_bifrost.data.subscriptions import ChangedRows, Deliver, Group, Subscriptions
 
+#: The changed rows of one poll may have as many characters as this number of events: they are for several groups.
+_SUBSCRIBERS = 8
+
 
 class Batch(NamedTuple):
     """The changes since the last poll, and the changed rows of the models that have subscribers, of one state."""
@@ -113,7 +116,7 @@ class LiveUpdates:
         if keys is None:
             return ChangedRows(queries.model, None, {})
         wanted = missed.union(keys)
-        rows = rows_by_keys(connection, queries, wanted) if wanted else {}
+        rows = rows_by_keys(connection, queries, wanted, _SUBSCRIBERS * self._max_size) if wanted else {}
         return ChangedRows(queries.model, None, {}) if rows is None else ChangedRows(queries.model, keys, rows)
 
     def _load(self, group: Group) -> asyncio.Task[None]:

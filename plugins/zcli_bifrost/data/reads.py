@@ -18,9 +18,6 @@ from zcli_bifrost.data.values import MAX_INT, TO_JSON, shown_name
 
 #: Most fields that a request orders by.
 MAX_ORDER = 8
-#: Most characters in the texts and json values of one result. A few clients with large rows would otherwise take all
-#: memory and all threads.
-MAX_RESULT = 16 * 1024 * 1024
 #: Texts whose ``max_length`` is at most this are not counted.
 MAX_SHORT = 1000
 _CHUNK = 50
@@ -113,21 +110,26 @@ class FoundRows(NamedTuple):
     version: int
 
 
-def read_rows(connection: Connection, queries: Queries, request: ReadRequest, sight: Sight) -> FoundRows:
+def read_rows(connection: Connection, queries: Queries, request: ReadRequest, sight: Sight, max_size: int) -> FoundRows:
     """Read the rows of a request.
 
     Each statement also selects the version, so that one statement shows one state without a transaction around it. The
     number of all rows is counted only where the rows do not say it.
 
     Raises:
-        DataError: ``failed``: other clients changed the model all the time.
+        DataError: ``failed``: other clients changed the model all the time. ``too_many``: the texts and json values
+            have more than ``max_size`` characters.
     """
     selection = Selection(request.filters, sight)
     parameters = selection.parameters(queries.dialect)
     page = {**parameters, "limit_": request.limit, "offset_": request.offset}
     wide = _wide(queries.model, request.fields)
     for _ in range(_ATTEMPTS):
-        rows = _fetch(connection.execute(_page(queries, request, selection), page), wide) if request.limit else []
+        rows = (
+            _fetch(connection.execute(_page(queries, request, selection), page), wide, max_size)
+            if request.limit
+            else []
+        )
         if rows and len(rows) < request.limit:
             return FoundRows(rows, request.offset + len(rows), rows[0][-1])
         total, version = connection.execute(_count(queries, selection), parameters).one()
@@ -149,8 +151,10 @@ def _wide(model: Model, names: Collection[str]) -> list[int]:
     ]
 
 
-def _fetch(result: Any, wide: list[int]) -> list[Any]:
-    """Return the rows of a result, unless they are too large together to be held in memory and sent.
+def _fetch(result: Any, wide: list[int], max_size: int) -> list[Any]:
+    """Return the rows of a result, unless their large values have more than ``max_size`` characters together.
+
+    It stops there, because a few clients with large rows would otherwise take all memory and all threads.
 
     Raises:
         DataError: ``too_many``.
@@ -162,9 +166,8 @@ def _fetch(result: Any, wide: list[int]) -> list[Any]:
     while chunk := result.fetchmany(_CHUNK):
         rows += chunk
         size += sum(_size(row[place]) for row in chunk for place in wide)
-        if size > MAX_RESULT:
-            text = f"the rows have more than {MAX_RESULT} characters; use limit, or fields without those that are long"
-            raise DataError("too_many", text)
+        if size > max_size:
+            raise DataError("too_many", f"the result has more than {max_size} bytes; ask for fewer rows or fields")
     return rows
 
 
@@ -212,13 +215,13 @@ def dumps(value: Any) -> str:
 
 
 def rows_by_keys(
-    connection: Connection, queries: Queries, keys: Collection[Any]
+    connection: Connection, queries: Queries, keys: Collection[Any], max_size: int
 ) -> dict[Any, Mapping[str, Any]] | None:
     """Return the rows with these keys, of all owners, by key; None if they are too large together."""
     names = tuple(queries.model.fields)
     result = connection.execute(select(*(queries.table.c[name] for name in names)).where(queries.key.in_(keys)))
     try:
-        rows = _fetch(result, _wide(queries.model, names))
+        rows = _fetch(result, _wide(queries.model, names), max_size)
     except DataError:
         return None
     place = names.index(queries.model.pk)

@@ -210,7 +210,7 @@ class DataService:
 
     async def _read_now(self, model: Model, request: ReadRequest, sight: Sight) -> ReadResult:
         def work(connection: Connection) -> ReadResult:
-            found = read_rows(connection, self._queries[model.name], request, sight)
+            found = read_rows(connection, self._queries[model.name], request, sight, self._result_max)
             text = result_text(model, request.fields, found.rows, found.total)
             size = len(text) if text.isascii() else len(text.encode())
             if size > self._result_max:
