@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from zcli_core import hookimpl
 
 if TYPE_CHECKING:
-    from zcli_core.app import zCLI
     from zcli_core.config.settings import Section
     from zcli_core.plugins.contract import Context
     from zcli_core.websocket.contract import PlainResponse, Request
+    from zcli_core.websocket.facade import WebSocketServer
 
 ZCLI_CONTRACT = 1
 
@@ -29,18 +29,9 @@ def zcli_settings() -> Iterable[type[Section]]:
 
 
 @hookimpl
-def zcli_ready(app: zCLI) -> None:
-    """Remember the object, whose server the console shows."""
-    from zcli_console.settings import is_on
-
-    if is_on(app.config):
-        from zcli_console.responses import remember
-
-        remember(app)
-
-
-@hookimpl
-def zcli_websocket_http(request: Request, admits: Callable[[], bool], context: Context) -> PlainResponse | None:
+def zcli_websocket_http(
+    request: Request, admits: Callable[[], bool], server: WebSocketServer, context: Context
+) -> PlainResponse | None:
     """Respond with the page at ``/``, and with the server's state at ``/console/state``."""
     from zcli_console.settings import is_on
 
@@ -48,4 +39,4 @@ def zcli_websocket_http(request: Request, admits: Callable[[], bool], context: C
         return None
     from zcli_console.responses import respond
 
-    return respond(request, admits, context.config)
+    return respond(request, admits, server, context.config)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -15,37 +14,24 @@ from zcli_core.websocket.contract import PlainResponse, Request
 from zcli_core.websocket.parts.addresses import parse_ip
 
 if TYPE_CHECKING:
-    from zcli_core.app import zCLI
     from zcli_core.config import Config
+    from zcli_core.websocket.facade import WebSocketServer
 
 _STATE = "/console/state"
 
-#: The objects that have a console, by their configuration. Both references are weak.
-_APPS: weakref.WeakKeyDictionary[Config, weakref.ref[zCLI]] = weakref.WeakKeyDictionary()
 
-
-def remember(app: zCLI) -> None:
-    """Make the state of an object's server known to its console."""
-    _APPS[app.config] = weakref.ref(app)
-
-
-def respond(request: Request, admits: Callable[[], bool], config: Config) -> PlainResponse | None:
+def respond(
+    request: Request, admits: Callable[[], bool], server: WebSocketServer, config: Config
+) -> PlainResponse | None:
     """Return the page or the state; None for every other request."""
     if request.path == _STATE:
-        return _state(request, admits, config)
+        if not _names_this_server(request, config) or not admits():
+            text = "the server would not admit a WebSocket client with this address and credential"
+            return _json(403, {"error": text})
+        return _json(200, state_of(server, names=config.deployment == "Development"))
     if request.path == "/" and "text/html" in request.headers.get("accept", ""):
         return make_page(request, config)
     return None
-
-
-def _state(request: Request, admits: Callable[[], bool], config: Config) -> PlainResponse:
-    if not _names_this_server(request, config) or not admits():
-        return _json(403, {"error": "the server would not admit a WebSocket client with this address and credential"})
-    reference = _APPS.get(config)
-    app = None if reference is None else reference()
-    if app is None:  # it is being closed
-        return _json(503, {"error": "the server is stopping"})
-    return _json(200, state_of(app))
 
 
 def _names_this_server(request: Request, config: Config) -> bool:

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import base64
-import gc
 import hashlib
 import re
-import weakref
-from pathlib import Path
 
 import pytest
 from console_serving import TOKEN, Serve
-
-from zcli_core.app import zCLI
 
 HTML = {"Accept": "text/html,*/*;q=0.8"}
 GUARDED = {"require_auth": True, "token": TOKEN}
@@ -128,13 +123,3 @@ def test_console_of_two_objects_are_apart(serve: Serve) -> None:
     first, second = serve(), serve()
     with first.client("hello"):
         assert (first.state()["clients"], second.state()["clients"]) == (1, 0)
-
-
-def test_console_keeps_no_object_alive(isolated: Path) -> None:
-    """An object with a console can be collected after it was closed."""
-    z = zCLI({"logger": "PROD", "logger_path": str(isolated / "logs")})
-    reference = weakref.ref(z)
-    z.close()
-    del z
-    gc.collect()
-    assert reference() is None

@@ -25,8 +25,10 @@ from zcli_core.websocket.contract import PlainResponse
 asked = []
 
 @hookimpl
-def zcli_websocket_http(request, admits, context):
+def zcli_websocket_http(request, admits, server, context):
     asked.append((request.method, request.path, request.tls, context.config.title))
+    if request.path == "/clients":
+        return PlainResponse(200, str(server.client_count).encode())
     if request.path == "/app.js":
         return PlainResponse(200, b"x" * 300_000, (("Content-Type", "text/javascript"), ("ETag", '"1"')))
     if request.path == "/admits":
@@ -67,6 +69,15 @@ def test_plugin_page_arrives_whole(serve: Serve, asked: Callable[[Served], list[
     assert (response.headers["Content-Type"], response.headers["ETag"]) == ("text/javascript", '"1"')
     assert (response.headers["X-Content-Type-Options"], response.headers["Vary"]) == ("nosniff", "Origin")
     assert asked(served) == [("GET", "/app.js", False, served.z.config.title)]
+
+
+@pytest.mark.usefixtures("asked")
+def test_plugin_page_gets_the_server_of_its_object(serve: Serve) -> None:
+    """With two servers in a process, each page sees the clients of its own one."""
+    first, second = serve(), serve()
+    with first.client():
+        eventually(lambda: get(first, "/clients")[1] == b"1", "the client")
+        assert get(second, "/clients")[1] == b"0"
 
 
 @on_both_transports

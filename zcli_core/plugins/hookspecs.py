@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from zcli_core.websocket.connection import ServerConnection
     from zcli_core.websocket.contract import PlainResponse, Request
     from zcli_core.websocket.contract import Transport as WebSocketTransport
+    from zcli_core.websocket.facade import WebSocketServer
     from zcli_core.websocket.running_server import RunningServer
 
 PROJECT = "zcli"
@@ -305,7 +306,9 @@ def zcli_service_changed(name: str, status: ServiceStatus, context: Context) -> 
 
 
 @asking
-def zcli_websocket_http(request: Request, admits: Callable[[], bool], context: Context) -> PlainResponse | None:
+def zcli_websocket_http(
+    request: Request, admits: Callable[[], bool], server: WebSocketServer, context: Context
+) -> PlainResponse | None:
     """Respond to a plain HTTP request on the WebSocket port, such as for a page or a script.
 
     It is called for GET and HEAD, except ``/health`` and ``/ready``. It runs in the event loop's thread, so it must not
@@ -318,6 +321,7 @@ def zcli_websocket_http(request: Request, admits: Callable[[], bool], context: C
         admits: Returns whether an upgrade with the same address, headers and query would be admitted: by the limits,
             the origin and, with ``websocket.require_auth``, the credential. A wrong credential counts as a failed
             attempt. It returns False for credentials of which only a strategy that waits could decide.
+        server: The server of this process, ``z.comm.websocket``: its clients, rooms and counters.
         context: The configuration and the log of the ``zCLI`` object that serves.
 
     Returns:

@@ -322,7 +322,7 @@ class WebSocketServer:
             sessions = self._make_sessions(callbacks)
             if sessions.link is not None:
                 sessions.link.link.start()
-            ask = make_ask(self._config, self._host, self._log)
+            ask = make_ask(self._config, self._host, self._log, self)
             return open_asgi_core(self._config, rules, strategies, sessions, self._log, ask)
 
         return AsgiApp(open_core, self._asgi_ready, self._asgi_opened, self._asgi_ended, self._log, lifespan)
@@ -732,7 +732,7 @@ class WebSocketServer:
             if link is not None:
                 await self._links.begin(link)
             try:
-                ask = make_ask(self._config, self._host, self._log)
+                ask = make_ask(self._config, self._host, self._log, self)
                 if run.may_accept is not None and not await run.may_accept():
                     if link is not None:
                         await link.close()

@@ -13,6 +13,7 @@ from zcli_core.websocket.contract import PlainResponse, Request
 
 if TYPE_CHECKING:
     from zcli_core.config import Config
+    from zcli_core.websocket.facade import WebSocketServer
 
 _HOOK = "zcli_websocket_http"
 #: The transport adds these itself, from the body.
@@ -22,7 +23,7 @@ _OF_THE_TRANSPORT = frozenset({"connection", "content-length", "transfer-encodin
 AskPlugins = Callable[[Request, Callable[[], bool]], "PlainResponse | None"]
 
 
-def make_ask(config: Config, host: PluginHost, log: logging.Logger) -> AskPlugins | None:
+def make_ask(config: Config, host: PluginHost, log: logging.Logger, server: WebSocketServer) -> AskPlugins | None:
     """Return a function that asks the plugins for a response; None if no plugin implements the hook."""
     ask = host.asker(_HOOK, check_response, log)
     if ask is None:
@@ -30,7 +31,7 @@ def make_ask(config: Config, host: PluginHost, log: logging.Logger) -> AskPlugin
     context = Context(config, log)
 
     def ask_plugins(request: Request, admits: Callable[[], bool]) -> PlainResponse | None:
-        response: PlainResponse | None = ask(request, admits, context)
+        response: PlainResponse | None = ask(request, admits, server, context)
         return response
 
     return ask_plugins
