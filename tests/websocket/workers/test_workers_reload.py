@@ -17,6 +17,7 @@ import pytest
 from supervised import SCRIPT, Supervised, install_operator, said, supervised
 from websocket_serving import DEADLINE, end_of, eventually
 from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection
 
 pytestmark = [
     pytest.mark.slow,
@@ -66,6 +67,30 @@ def test_reload_that_fails_keeps_old_workers(tmp_path: Path, kind: str) -> None:
         script.reload()
         assert end_of(client)[0] == 1012
         assert script.say()[1] == 2
+        assert script.end()[0] == 0
+
+
+def test_reload_that_fails_late_drops_no_client(tmp_path: Path) -> None:
+    """A client that a new worker has accepted gets its response and a close frame when another new worker fails."""
+    code = (
+        "import os, time\nif os.environ.get('ZCLI_WORKER', '').startswith('2:'):\n"
+        "    while not os.path.exists('fail'): time.sleep(0.01)\n    raise SystemExit(3)\n"
+    )
+    with supervised(tmp_path) as script, contextlib.ExitStack() as opened:
+        _change(script, code + SCRIPT.replace("VERSION = 1", "VERSION = 2"))
+        script.process.send_signal(signal.SIGHUP)
+
+        def reach_new_worker() -> ClientConnection | None:
+            client = opened.enter_context(script.client())
+            return client if said(client)[1] == 2 else None
+
+        client = eventually(reach_new_worker)
+        client.send("wait4")
+        (tmp_path / "fail").touch()
+        assert str(client.recv(timeout=DEADLINE)).endswith(" 2 wait4")
+        assert end_of(client)[0] == 1001
+        script.logged("the reload has failed and the old workers stay")
+        assert script.say()[1] == 1
         assert script.end()[0] == 0
 
 

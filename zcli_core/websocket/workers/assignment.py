@@ -38,7 +38,7 @@ class Assignment(NamedTuple):
 
 
 def _parse(text: str) -> Assignment | None:
-    """Return the assignment of a value; None if the value is invalid, as if the variable were not set."""
+    """Return the assignment of a value; None if the value is invalid, or the descriptors were not inherited."""
     try:
         number, count, sockets, channel, stderr, quiet = text.split(":")
         descriptors = tuple(int(part) for part in sockets.split(","))
@@ -77,6 +77,8 @@ _assignment = None if _text is None else _parse(_text)
 _number = None if _assignment is None else _assignment.number
 _quiet = _assignment is not None and _assignment.quiet
 _has_supervised = False
+#: Whether this process was started as a worker, but cannot be one. It must not start workers, which would do the same.
+_is_unable = _text is not None and _assignment is None
 if _assignment is not None:
     _leave_signals_to_supervisor()
 
@@ -110,6 +112,11 @@ def supervise() -> None:
             at the first ``start()``, so a second one cannot have workers.
     """
     global _has_supervised  # noqa: PLW0603 - about the process
+    if _is_unable:
+        raise RuntimeError(
+            f"this process has {VARIABLE}={_text}, but not the sockets that it names; a worker must get the open "
+            "descriptors of its supervisor, and a program that a worker starts must not get its environment"
+        )
     if _has_supervised or _number is not None:
         raise RuntimeError(
             "start() with websocket.workers can be called once in a program, because each worker runs the program from "
@@ -119,8 +126,12 @@ def supervise() -> None:
 
 
 def _after_fork() -> None:
-    """Forget the assignment, which belongs to the parent."""
+    """Forget the assignment, which belongs to the parent. A child that outlives it must not keep the port."""
     global _assignment, _number, _quiet, _has_supervised
+    if _assignment is not None:  # afterwards, they belong to the Worker
+        for descriptor in (*_assignment.sockets, _assignment.channel, _assignment.stderr):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
     _assignment, _number, _quiet, _has_supervised = None, None, False, False
 
 

@@ -96,10 +96,15 @@ class WorkerProcess:
             sockets: The sockets that it serves.
             quiet: Whether it shows no warnings about the configuration.
         """
-        own, its = socket.socketpair()
-        read, write = os.pipe()
-        stderr = _stderr()
-        try:
+        with contextlib.ExitStack() as on_failure, contextlib.ExitStack() as of_worker:
+            own, its = socket.socketpair()
+            on_failure.callback(own.close)
+            of_worker.callback(its.close)
+            read, write = os.pipe()
+            on_failure.callback(os.close, read)
+            of_worker.callback(os.close, write)
+            stderr = _stderr()
+            of_worker.callback(os.close, stderr)
             descriptors = tuple(sock.fileno() for sock in sockets)
             assigned = Assignment(self.number, self._count, descriptors, its.fileno(), stderr, quiet)
             before = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_TERMINAL)
@@ -114,14 +119,7 @@ class WorkerProcess:
                 )
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        except BaseException:
-            own.close()
-            os.close(read)
-            raise
-        finally:
-            its.close()
-            os.close(write)
-            os.close(stderr)
+            on_failure.pop_all()
         self.pid = process.pid
         self._process = process
         self._sock = own
