@@ -326,6 +326,18 @@ def test_child_forked_before_start_keeps_no_port(tmp_path: Path) -> None:
         assert script.end(None)[0] == 0
 
 
+def test_daemon_does_not_start_supervisors_of_its_own(tmp_path: Path) -> None:
+    """A script that forks itself into the background would do so in each worker, and again in their workers."""
+    code = (
+        "with open('runs', 'a') as file: file.write('x')\n"
+        "if os.path.getsize('runs') > 6 or os.fork(): os._exit(0)\nos.setsid()\n"
+    )
+    status, output = failed(tmp_path, SCRIPT.replace("VERSION = 1", code))
+    assert status == 0
+    assert output.count("it ended with exit status 0 before it was ready") == 1
+    assert (tmp_path / "runs").read_text() == "xxx"
+
+
 def test_reload_signal_during_stop_is_ignored(tmp_path: Path) -> None:
     """SIGHUP does not end a supervisor whose workers drain."""
     with supervised(tmp_path) as script, script.client() as client:

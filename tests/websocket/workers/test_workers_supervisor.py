@@ -7,6 +7,7 @@ import contextlib
 import os
 import resource
 import socket
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -126,6 +127,7 @@ def test_worker_without_descriptors_leaks_none() -> None:
 
 def test_process_without_its_sockets_starts_no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its workers would get none either, and start workers of their own."""
-    monkeypatch.setattr(assignment, "_is_unable", True)
-    with pytest.raises(RuntimeError, match="but not the sockets that it names"):
-        assignment.supervise()
+    monkeypatch.setenv(assignment.VARIABLE, "1:2:1000:1001:1002:0")
+    code = "from zcli_core.websocket.workers import assignment; assignment.supervise()"
+    found = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, check=False)
+    assert "has ZCLI_WORKER=1:2:1000:1001:1002:0, but not the sockets that it names" in found.stderr

@@ -77,9 +77,14 @@ _assignment = None if _text is None else _parse(_text)
 _number = None if _assignment is None else _assignment.number
 _quiet = _assignment is not None and _assignment.quiet
 _has_supervised = False
-#: Whether this process was started as a worker, but cannot be one. It must not start workers, which would do the same.
-_is_unable = _text is not None and _assignment is None
-if _assignment is not None:
+#: Why this process, which is no worker but comes from one, must not start workers: each of them would do the same.
+_unable: str | None = None
+if _text is not None and _assignment is None:
+    _unable = (
+        f"this process has {VARIABLE}={_text}, but not the sockets that it names; a worker must get the open "
+        "descriptors of its supervisor, and a program that a worker starts must not get its environment"
+    )
+elif _assignment is not None:
     _leave_signals_to_supervisor()
 
 #: The environment and the working directory when zCLI was imported, for the workers.
@@ -112,11 +117,8 @@ def supervise() -> None:
             at the first ``start()``, so a second one cannot have workers.
     """
     global _has_supervised  # noqa: PLW0603 - about the process
-    if _is_unable:
-        raise RuntimeError(
-            f"this process has {VARIABLE}={_text}, but not the sockets that it names; a worker must get the open "
-            "descriptors of its supervisor, and a program that a worker starts must not get its environment"
-        )
+    if _unable is not None:
+        raise RuntimeError(_unable)
     if _has_supervised or _number is not None:
         raise RuntimeError(
             "start() with websocket.workers can be called once in a program, because each worker runs the program from "
@@ -127,7 +129,12 @@ def supervise() -> None:
 
 def _after_fork() -> None:
     """Forget the assignment, which belongs to the parent. A child that outlives it must not keep the port."""
-    global _assignment, _number, _quiet, _has_supervised
+    global _assignment, _number, _quiet, _has_supervised, _unable  # noqa: PLW0603 - about the process
+    if _number is not None:
+        _unable = (
+            "start() with websocket.workers was called in a child process of a worker (os.fork() or multiprocessing); "
+            "a program with workers must not fork itself into the background: let systemd or nohup do that"
+        )
     if _assignment is not None:  # afterwards, they belong to the Worker
         for descriptor in (*_assignment.sockets, _assignment.channel, _assignment.stderr):
             with contextlib.suppress(OSError):

@@ -244,18 +244,18 @@ class WorkerProcess:
             return WorkerFailure(str(self._failure.get("text")), _error_of(self._failure), output)
         lines = output.decode(errors="replace").strip().splitlines()
         cause = f": {printable(lines[-1].strip())}" if lines else ""
-        return WorkerFailure(f"{self.describe_end()} before it was ready{cause}", None, output)
+        return WorkerFailure(f"{self.describe_end(' before it was ready')}{cause}", None, output)
 
-    def describe_end(self) -> str:
-        """Return how the process has ended, as in ``"it ended with exit status 1"``."""
+    def describe_end(self, when: str = "") -> str:
+        """Return how the process has ended, as in ``"it ended with exit status 1"``, and when, if that is given."""
         status = self.status
         if status is None:
             return "it runs"
         if status >= 0:
-            return f"it ended with exit status {status}"
+            return f"it ended with exit status {status}{when}"
         name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
         hint = "; the system may lack memory" if -status == signal.SIGKILL and not self.told and not self.hangs else ""
-        return f"it was ended by {name}{hint}"
+        return f"it was ended by {name}{when}{hint}"
 
     # --- state ---
 
