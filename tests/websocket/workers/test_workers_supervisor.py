@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import resource
 import socket
 import subprocess
 import sys
@@ -100,6 +99,7 @@ def test_metrics_while_loop_ends_are_the_last_ones(make_z: Any) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors in /proc")
 def test_worker_without_descriptors_leaks_none() -> None:
     """Whichever of the descriptors is the one too many."""
+    import resource
 
     async def run() -> None:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

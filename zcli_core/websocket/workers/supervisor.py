@@ -456,11 +456,14 @@ class Supervisor:
 
     async def _discard(self, workers: Sequence[WorkerProcess]) -> None:
         """End workers that have no part in serving."""
-        serving = [worker for worker in workers if worker.state != "starting"]
+        starting = [worker for worker in workers if worker.state == "starting"]
+        serving = [worker for worker in workers if worker not in starting]
         for worker in workers:
             worker.told = True
             worker.kill(signal.SIGTERM)
-        await self._wait_ended([worker for worker in workers if worker not in serving], _TERM_TIMEOUT)
+        for worker in serving:
+            worker.state = "draining"
+        await self._wait_ended(starting, _TERM_TIMEOUT)
         # A client may have reached one that was ready before the others.
         await self._wait_ended(serving, self._stop_timeout, _EXIT_TIMEOUT)
 
