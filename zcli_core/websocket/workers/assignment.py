@@ -77,7 +77,7 @@ _assignment = None if _text is None else _parse(_text)
 _number = None if _assignment is None else _assignment.number
 _quiet = _assignment is not None and _assignment.quiet
 _has_supervised = False
-#: Why this process, which is no worker but comes from one, must not start workers: each of them would do the same.
+#: Why this process must not start workers, if it is not a worker but comes from one: each would do the same.
 _unable: str | None = None
 if _text is not None and _assignment is None:
     _unable = (
