@@ -20,6 +20,9 @@ from script_runs import plain_environment
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from zcli_core.config.sections import WebSocket
+from zcli_core.websocket.workers.supervisor import _STOP_MARGIN
+
 pytestmark = pytest.mark.slow
 
 PAGE = "docs/guide/deployment/systemd.md"
@@ -57,6 +60,13 @@ def test_systemd_service_is_hardened(units: list[Path]) -> None:
 
 def _value(unit: str, name: str) -> list[str]:
     return re.findall(rf"^{name}=(.*)$", unit, re.MULTILINE)
+
+
+def test_systemd_waits_for_the_supervisor() -> None:
+    """systemd does not kill the service before the supervisor has killed a worker that hangs."""
+    (seconds,) = _value(file_in(PAGE, "app.service"), "TimeoutStopSec")
+    settings = WebSocket()
+    assert int(seconds) > settings.drain_timeout + settings.close_timeout + _STOP_MARGIN
 
 
 def _environment(unit: str, folder: Path) -> dict[str, str]:

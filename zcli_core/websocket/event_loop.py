@@ -8,7 +8,7 @@ import inspect
 import logging
 import threading
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from zcli_core.errors import ConfigError, is_ctrl_c
@@ -38,6 +38,21 @@ def loop_factory(config: Config) -> Callable[[], asyncio.AbstractEventLoop]:
         origin = config.explain("websocket.loop").origin
         raise ConfigError(f"websocket.loop ({origin}) asks for uvloop, which is not installed; pip install uvloop")
     return asyncio.new_event_loop
+
+
+@contextlib.contextmanager
+def standard_policy() -> Iterator[None]:
+    """Make new event loops those of the standard library in the block, because uvloop does not pass on all descriptors.
+
+    A script may have called ``uvloop.install()``.
+    """
+    before = asyncio.get_event_loop_policy()
+    if type(before) is not asyncio.DefaultEventLoopPolicy:
+        asyncio.set_event_loop_policy(asyncio.DefaultEventLoopPolicy())
+    try:
+        yield
+    finally:
+        asyncio.set_event_loop_policy(before)
 
 
 class StopEvent:

@@ -677,7 +677,8 @@ class WebSocketServer:
             self._log.info("%s", summary, extra=FILE_ONLY)
             return summary
 
-        return self._run_until_signal(serve, asyncio.new_event_loop)
+        with event_loop.standard_policy():
+            return self._run_until_signal(serve, asyncio.new_event_loop)
 
     def _announce_workers(self, run: ServerRun, count: int) -> None:
         self._log.info("listening on %s with %d workers", run.url, count, extra=FILE_ONLY)

@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from zcli_core.plugins.host import PluginHost
     from zcli_core.types import ServerMetrics, ServerStatus
 
-#: Why a worker was replaced.
-RESTART_REASONS = ("crash", "exit", "hang", "reload")
-
-
 #: Why a worker is replaced: it crashed, its script ended by itself, its event loop was blocked, or it was reloaded.
 RESTART_REASONS = ("crash", "exit", "hang", "reload")
 

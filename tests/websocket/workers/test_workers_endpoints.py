@@ -61,6 +61,15 @@ def test_uvicorn_workers_serve_a_port(tmp_path: Path) -> None:
         assert script.end()[0] == 0
 
 
+def test_workers_with_installed_uvloop(tmp_path: Path) -> None:
+    """A script that makes uvloop the event loop of the whole process."""
+    with supervised(tmp_path, f"import uvloop; uvloop.install()\n{SCRIPT}") as script, script.client() as client:
+        said(client)
+        script.reload()
+        assert end_of(client)[0] == 1012
+        assert script.end()[0] == 0
+
+
 def test_workers_share_a_unix_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its file stays over a reload and is removed at the end."""
     monkeypatch.chdir(tmp_path)  # the path of a Unix socket is short

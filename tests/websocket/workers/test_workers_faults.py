@@ -306,6 +306,51 @@ def test_forked_child_does_not_keep_a_worker(tmp_path: Path) -> None:
         assert script.end(None)[0] == 0
 
 
+def test_child_forked_before_start_keeps_no_port(tmp_path: Path) -> None:
+    """A worker may fork before it has called ``start()``."""
+    code = SCRIPT.replace(
+        "VERSION = 1",
+        "VERSION = 1\nif os.fork() == 0:\n    print('child', os.getpid(), flush=True)\n    time.sleep(3600)",
+    )
+    with supervised(tmp_path, code) as script:
+        try:
+            script.say()
+            script.process.send_signal(signal.SIGINT)
+            script.wait_for("[WebSocket] stopped")
+            with pytest.raises(ConnectionRefusedError):
+                script.say()
+        finally:
+            for line in script.lines:  # they have the output of the script
+                if line.startswith("child "):
+                    os.kill(int(line.split()[1]), signal.SIGKILL)
+        assert script.end(None)[0] == 0
+
+
+def test_daemon_does_not_start_supervisors_of_its_own(tmp_path: Path) -> None:
+    """A script that forks itself into the background would do so in each worker, and again in their workers."""
+    code = (
+        "with open('runs', 'a') as file: file.write('x')\n"
+        "if os.path.getsize('runs') > 6 or os.fork(): os._exit(0)\nos.setsid()\n"
+    )
+    status, output = failed(tmp_path, SCRIPT.replace("VERSION = 1", code))
+    assert status == 0
+    assert output.count("it ended with exit status 0 before it was ready") == 1
+    assert (tmp_path / "runs").read_text() == "xxx"
+
+
+def test_reload_signal_during_stop_is_ignored(tmp_path: Path) -> None:
+    """SIGHUP does not end a supervisor whose workers drain."""
+    with supervised(tmp_path) as script, script.client() as client:
+        said(client)
+        client.send("wait4")
+        script.process.send_signal(signal.SIGTERM)
+        eventually(lambda: len(script.workers()) == 1, "the end of the worker without clients")
+        script.process.send_signal(signal.SIGHUP)
+        status, lines = script.end(None)
+    assert status == 0
+    assert any(line.startswith("[WebSocket] stopped: 1 client closed") for line in lines)
+
+
 def test_stderr_of_workers_is_shown(tmp_path: Path) -> None:
     """What a worker writes before it is ready, and afterwards."""
     code = SCRIPT.replace(

@@ -38,7 +38,7 @@ class Assignment(NamedTuple):
 
 
 def _parse(text: str) -> Assignment | None:
-    """Return the assignment of a value; None if the value is invalid, as if the variable were not set."""
+    """Return the assignment of a value; None if the value is invalid, or the descriptors were not inherited."""
     try:
         number, count, sockets, channel, stderr, quiet = text.split(":")
         descriptors = tuple(int(part) for part in sockets.split(","))
@@ -77,7 +77,14 @@ _assignment = None if _text is None else _parse(_text)
 _number = None if _assignment is None else _assignment.number
 _quiet = _assignment is not None and _assignment.quiet
 _has_supervised = False
-if _assignment is not None:
+#: Why this process must not start workers, if it is not a worker but comes from one: each would do the same.
+_unable: str | None = None
+if _text is not None and _assignment is None:
+    _unable = (
+        f"this process has {VARIABLE}={_text}, but not the sockets that it names; a worker must get the open "
+        "descriptors of its supervisor, and a program that a worker starts must not get its environment"
+    )
+elif _assignment is not None:
     _leave_signals_to_supervisor()
 
 #: The environment and the working directory when zCLI was imported, for the workers.
@@ -110,6 +117,8 @@ def supervise() -> None:
             at the first ``start()``, so a second one cannot have workers.
     """
     global _has_supervised  # noqa: PLW0603 - about the process
+    if _unable is not None:
+        raise RuntimeError(_unable)
     if _has_supervised or _number is not None:
         raise RuntimeError(
             "start() with websocket.workers can be called once in a program, because each worker runs the program from "
@@ -119,8 +128,17 @@ def supervise() -> None:
 
 
 def _after_fork() -> None:
-    """Forget the assignment, which belongs to the parent."""
-    global _assignment, _number, _quiet, _has_supervised
+    """Forget the assignment, which belongs to the parent. A child that outlives it must not keep the port."""
+    global _assignment, _number, _quiet, _has_supervised, _unable  # noqa: PLW0603 - about the process
+    if _number is not None:
+        _unable = (
+            "start() with websocket.workers was called in a child process of a worker (os.fork() or multiprocessing); "
+            "a program with workers must not fork itself into the background: let systemd or nohup do that"
+        )
+    if _assignment is not None:  # afterwards, they belong to the Worker
+        for descriptor in (*_assignment.sockets, _assignment.channel, _assignment.stderr):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
     _assignment, _number, _quiet, _has_supervised = None, None, False, False
 
 

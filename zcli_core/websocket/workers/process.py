@@ -98,10 +98,15 @@ class WorkerProcess:
             sockets: The sockets that it serves.
             quiet: Whether it shows no warnings about the configuration.
         """
-        own, its = socket.socketpair()
-        read, write = os.pipe()
-        stderr = _stderr()
-        try:
+        with contextlib.ExitStack() as on_failure, contextlib.ExitStack() as of_worker:
+            own, its = socket.socketpair()
+            on_failure.callback(own.close)
+            of_worker.callback(its.close)
+            read, write = os.pipe()
+            on_failure.callback(os.close, read)
+            of_worker.callback(os.close, write)
+            stderr = _stderr()
+            of_worker.callback(os.close, stderr)
             descriptors = tuple(sock.fileno() for sock in sockets)
             assigned = Assignment(self.number, self._count, descriptors, its.fileno(), stderr, quiet)
             before = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_TERMINAL)
@@ -116,14 +121,7 @@ class WorkerProcess:
                 )
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        except BaseException:
-            own.close()
-            os.close(read)
-            raise
-        finally:
-            its.close()
-            os.close(write)
-            os.close(stderr)
+            on_failure.pop_all()
         self.pid = process.pid
         self._process = process
         self._sock = own
@@ -252,18 +250,18 @@ class WorkerProcess:
             return WorkerFailure(str(self._failure.get("text")), _error_of(self._failure), output)
         lines = output.decode(errors="replace").strip().splitlines()
         cause = f": {printable(lines[-1].strip())}" if lines else ""
-        return WorkerFailure(f"{self.describe_end()} before it was ready{cause}", None, output)
+        return WorkerFailure(f"{self.describe_end(' before it was ready')}{cause}", None, output)
 
-    def describe_end(self) -> str:
-        """Return how the process has ended, as in ``"it ended with exit status 1"``."""
+    def describe_end(self, when: str = "") -> str:
+        """Return how the process has ended, as in ``"it ended with exit status 1"``, and when, if that is given."""
         status = self.status
         if status is None:
             return "it runs"
         if status >= 0:
-            return f"it ended with exit status {status}"
+            return f"it ended with exit status {status}{when}"
         name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
         hint = "; the system may lack memory" if -status == signal.SIGKILL and not self.told and not self.hangs else ""
-        return f"it was ended by {name}{hint}"
+        return f"it was ended by {name}{when}{hint}"
 
     # --- state ---
 

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from zcli_core.websocket.contract import Address, Endpoint
     from zcli_core.websocket.server_setup import ServerSetup
 
-#: Systems that spread the clients evenly over the sockets of one port. On others all workers share one socket.
-_BALANCED = sys.platform.startswith(("linux", "freebsd"))
+#: Systems that spread the clients evenly over the sockets of one port. On others all workers share one socket. FreeBSD
+#: does so with SO_REUSEPORT_LB only, which Python has from 3.14 on.
+_BALANCED = sys.platform.startswith("linux")
 
 
 class WorkerSockets:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import CancelledError as FutureCancelled
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -166,8 +167,8 @@ class Supervisor:
                     checking.cancel()
                 else:
                     starting.cancel()
-            systemd.notify_stopping("stopping all workers")
-            summary = await self._stop_all()
+                systemd.notify_stopping("stopping all workers")
+                summary = await self._stop_all()
             if self._fatal.done() and not stopped.done():
                 raise self._fatal.result()
             return summary
@@ -268,6 +269,8 @@ class Supervisor:
         step.add_done_callback(lambda _: late.cancel())
 
     def _too_late(self, worker: WorkerProcess) -> None:
+        if worker.ready.done():  # a supervisor that was stopped itself gets the report and the timer at once
+            return
         worker.give_up(f"it was not ready within {self._settings.worker_timeout:g} s (websocket.worker_timeout)")
 
     async def _spawn_all(self, workers: list[WorkerProcess], announces: bool) -> None:
@@ -364,11 +367,15 @@ class Supervisor:
         if self._stopping or self._current.get(number) is not old:  # a reload has replaced it
             return
         try:
-            worker = self._current[number] = await self._spawn(number, quiet=True)
+            worker = await self._spawn(number, quiet=True)
         except OSError as error:
             self._log.error("worker %d cannot be started: %s; it is tried again in %g s", number, error, _PAUSES[-1])
             self._begin(self._start_again(old, _PAUSES[-1]))
             return
+        if self._current.get(number) is not old:  # a reload has replaced it meanwhile
+            await self._discard([worker])
+            return
+        self._current[number] = worker
         with contextlib.suppress(WorkerFailure):
             await worker.prepared
             self._let_accept(worker)
@@ -462,10 +469,16 @@ class Supervisor:
 
     async def _discard(self, workers: Sequence[WorkerProcess]) -> None:
         """End workers that have no part in serving."""
+        starting = [worker for worker in workers if worker.state == "starting"]
+        serving = [worker for worker in workers if worker not in starting]
         for worker in workers:
             worker.told = True
             worker.kill(signal.SIGTERM)
-        await self._wait_ended(workers, _TERM_TIMEOUT)
+        for worker in serving:
+            worker.state = "draining"
+        await self._wait_ended(starting, _TERM_TIMEOUT)
+        # A client may have reached one that was ready before the others.
+        await self._wait_ended(serving, self._stop_timeout, _EXIT_TIMEOUT)
 
     async def _retire(self, workers: Sequence[WorkerProcess]) -> None:
         """Let old workers close their clients over ``reload_spread`` and end.
@@ -600,7 +613,7 @@ class Supervisor:
             return at_once()
         try:
             return future.result(_REPORT_TIMEOUT + 0.5)
-        except FutureTimeoutError:
+        except (FutureTimeoutError, FutureCancelled):  # it is busy, or it is about to be closed
             return at_once()
 
     def metrics(self) -> ServerMetrics:
