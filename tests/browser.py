@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from needs import needs
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
-TIMEOUT = 20_000  # milliseconds
+TIMEOUT = 30_000  # milliseconds
 
 CHROMIUM = [
     "--no-sandbox",
@@ -27,6 +27,7 @@ CHROMIUM = [
 def chromium() -> Iterator[Browser]:
     """Chromium without a window."""
     program = needs("chromium", "chromium")
+    expect.set_options(timeout=TIMEOUT)  # on a loaded machine a page may take long
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=CHROMIUM)
         yield browser

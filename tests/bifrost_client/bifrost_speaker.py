@@ -14,7 +14,7 @@ from needs import needs
 from zcli_core.app import zCLI
 
 CLIENT = Path(__file__).parents[2] / "plugins" / "zcli_bifrost" / "client" / "bifrost.js"
-TIMEOUT = 60.0  # seconds
+TIMEOUT = 240.0  # seconds
 
 #: What each script begins with. ``backoff`` makes the delays predictable and short.
 _PRELUDE = """

@@ -114,6 +114,7 @@ def test_bifrost_demo_board_on_postgresql_and_workers(tmp_path: Path, open_url: 
             connection.execute("CREATE DATABASE board ENCODING 'UTF8' TEMPLATE template0")
         url = f"postgresql+psycopg://postgres@127.0.0.1:{port}/board"
         settings = {"ZCLI_BIFROST_DATABASE": url, "ZCLI_WEBSOCKET_WORKERS": "4", "ZCLI_WEBSOCKET_BACKPLANE": "local"}
+        settings["ZCLI_WEBSOCKET_WORKER_TIMEOUT"] = "200"  # on a loaded machine
         server = stack.enter_context(_served(script, tmp_path, **settings))
         ann, ben, *others = (_open(open_url, BOARD, server) for _ in range(4))
         _works_in_both(ann, ben)

@@ -651,7 +651,8 @@ def test_stop_leaves_no_tasks_and_sockets(make_z: MakeZ) -> None:
     for _ in range(3):
         with server.start_background(port=0) as handle, connect(handle.url, proxy=None) as client:
             assert talks(client)
-    eventually(lambda: (len(list(descriptors.iterdir())), threading.active_count()) == before)
+    # Fewer are left if something of the first server was still ending.
+    eventually(lambda: len(list(descriptors.iterdir())) <= before[0] and threading.active_count() <= before[1])
 
 
 def test_log_in_development_has_each_client(isolated: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -64,7 +64,7 @@ class IdentifiedClients(Protocol):
 
         Args:
             chosen: Returns for the claims of a client whether it is closed.
-            reason: What the clients are told; at most 123 bytes.
+            reason: The reason that the clients get; at most 123 bytes.
 
         Returns:
             The number of these clients.

@@ -177,6 +177,8 @@ class ConfigLayer(Protocol):
     A layer that needs settings to know where to read names their keys in an attribute ``needs``, such as
     ``needs = ("vault.url",)``. It gets their values from :meth:`LayerContext.value`, and it cannot set them itself. It
     is read after the layers that need nothing, and again if another layer that needs settings changes their values.
+    A layer that sets nothing, and only refuses settings that contradict each other, has ``only_checks = True``. A
+    misspelt name of a setting that it needs is then an error only when the setting is used.
     """
 
     @property

@@ -66,7 +66,8 @@ class _Resolver:
             base = [leaf for leaf in leaves if leaf.path[0] != OVERLAYS]
             for leaf in (*self._gather(base), *self._gather(self._overlay(leaves))):
                 self._set(leaf)
-        self._report_misspelt({key for reading in readings for key in getattr(reading.layer, "needs", ())})
+        needing = [reading.layer for reading in readings if not getattr(reading.layer, "only_checks", False)]
+        self._report_misspelt({key for layer in needing for key in getattr(layer, "needs", ())})
         for key in self._unusable:
             value = result.top(key, None)
             if isinstance(value, UnusableValue) and key not in result.misspelt:

@@ -185,9 +185,16 @@ class _RelevantEntries:
         entries = [
             entry
             for entry in reading.entries
-            if (entry.name in self._variables if entry.is_variable else entry.name.partition(".")[0] in self._tops)
+            if (entry.name in self._variables if entry.is_variable else self._may_set(entry.name))
         ]
         return reading._replace(entries=entries)
+
+    def _may_set(self, name: str) -> bool:
+        """Return whether an entry of this name may set one of the settings, alone or as a mapping of several."""
+        top, dot, _ = name.partition(".")
+        if not dot or top == OVERLAYS:
+            return top in self._tops
+        return any(name == key or key.startswith(f"{name}.") or name.startswith(f"{key}.") for key in self._settings)
 
     def values(self, keys: Iterable[str], parts: list[Reading]) -> Needed:
         """Return the values in force of these settings. Mistakes are reported later, by the merge of all layers."""

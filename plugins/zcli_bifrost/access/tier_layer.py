@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from zcli_bifrost.access.names import STRATEGY
 from zcli_core.config.contract import Entry, LayerProblem
+from zcli_core.config.settings import UnusableValue
 
 if TYPE_CHECKING:
     from zcli_core.config.contract import LayerContext
@@ -44,9 +45,13 @@ class TierCheckLayer:
     name = "bifrost tiers"
     order = 11
     needs = (TIER, OPERATORS, REQUIRE, STRATEGIES)
+    only_checks = True
 
     def read(self, context: LayerContext) -> list[Entry]:
         """Check the settings in force."""
+        found = [context.needed[key] for key in (REQUIRE, STRATEGIES)]
+        if any(each is not None and isinstance(each.value, UnusableValue) for each in found):
+            return []  # an error when the server starts
         tier = context.value(TIER)
         if tier is not None:
             problem = _problem(

@@ -235,8 +235,8 @@
                 if (request.sent && !repeatable) {
                     const text = `${why} before the answer to ${event}, which may be done or not`;
                     this.#finish(request, new BifrostError("outcome_unknown", text));
-                } else if (failure) this.#finish(request, failure);
-                else if (OF_CONNECTION.has(event)) this.#forget(request);
+                } else if (failure || OF_CONNECTION.has(event))
+                    this.#finish(request, failure ?? new BifrostError("not_connected", why));
                 else if (request.sent && REJECTED_DATA.has(closed.code))
                     this.#finish(request, new BifrostError("invalid", why));
                 else if (request.sent) {

@@ -223,7 +223,7 @@ def test_throttle_limits_a_burst_to_all_workers() -> None:
 
 
 def test_throttle_without_relay_counts_alone() -> None:
-    """If the supervisor cannot be told, a failure counts once here."""
+    """If the supervisor does not take the message, a failure counts once here."""
     throttle = FailureThrottle(4, 60)
     throttle.share(lambda networks: False, 3)
     for _ in range(3):

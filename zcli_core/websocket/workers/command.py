@@ -115,6 +115,6 @@ def occupy_standard_descriptors() -> None:
 
 
 def worker_environment(assigned: assignment.Assignment) -> dict[str, str]:
-    """Return the environment of a worker: that of this process at its start, so that a reload reads ``.zEnv`` anew."""
+    """Return the environment of a worker: that of this process at its start, so that a reload reads ``.zEnv`` again."""
     kept = {name: value for name, value in assignment.ENVIRONMENT.items() if name not in _OF_SUPERVISOR}
     return {**kept, assignment.VARIABLE: assigned.text()}

@@ -51,7 +51,7 @@ class WorkerProcess:
     Attributes:
         number: The place of the worker, from 1.
         state: What it does.
-        told: Whether the supervisor has told it to end, so that its end is no surprise.
+        told: Whether the supervisor has told it to end, so that its end is expected.
         hangs: Whether it was killed because its event loop was silent.
         silence: Number of checks since its last report.
         metrics: What it has reported last; None before the first report.
