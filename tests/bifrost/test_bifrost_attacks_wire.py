@@ -107,7 +107,7 @@ def test_schema_shows_only_what_the_role_may_know(app: Application) -> None:
         )
 
 
-#: Messages that are no valid requests.
+#: Messages that are invalid requests.
 HOSTILE = [
         "[" * 100_000, '{"a":' * 50_000, '{"event":"read","model":"notes","filters":' + "[" * 5000 + "]" * 5000 + "}",
         '{"event":"read","_requestId":1' + "0" * 5000 + "}", '{"event":"read","_requestId":1e400}',

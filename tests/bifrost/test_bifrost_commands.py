@@ -162,7 +162,7 @@ def test_models_check_correct_file(zcli: Run, isolated: Path) -> None:
 def test_models_check_lists_mistakes(zcli: Run, isolated: Path) -> None:
     """Status 1, every mistake on a line, and the same as JSON."""
     file = isolated / "models.yaml"
-    file.write_text(MODELS.replace("text", "varchar") + "  owner: nobody\n")
+    file.write_text(MODELS.replace("text", "varchar") + "  owner: missing\n")
     done = zcli("models", "check", str(file))
     assert done.status == 1
     assert "varchar" in done.err

@@ -228,7 +228,7 @@ def test_add_hostile_name_is_refused(keys: KeyTable, name: str) -> None:
 
 
 def test_revoke_ambiguous_name_is_refused(keys: KeyTable) -> None:
-    """A name in several apps, and a name that is the id of a key, must be told apart by the app."""
+    """A name in several apps, and a name that is the id of a key, need the app."""
     shop, blog = keys.add("anna", "user", "shop"), keys.add("anna", "user", "blog")
     with pytest.raises(UserError, match=r"users of several apps are named 'anna': blog, shop"):
         keys.revoke("anna")

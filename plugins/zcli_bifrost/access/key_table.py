@@ -50,7 +50,7 @@ class KeyTable:
     def __init__(self, database: Database) -> None:
         """Use a database, which :meth:`create` prepares."""
         self.database = database
-        # Strategies are not closed, and a SQLite connection that nobody closes is a warning of Python 3.13.
+        # Strategies are not closed, and a SQLite connection that is left open is a warning of Python 3.13.
         weakref.finalize(self, database.dispose)
 
     def create(self) -> None:

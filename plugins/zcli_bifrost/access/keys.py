@@ -4,7 +4,7 @@ The id names the key in the table, in commands and in logs. The secret has 256 r
 stored.
 
 The hash is SHA-256, which is fast. A slow hash, as for passwords, protects texts that people choose, because an
-attacker who has the table can try the likely ones. Nobody can try 2^256 random secrets, and a slow hash would let every
+attacker who has the table can try the likely ones. No attacker can try 2^256 random secrets, and a slow hash would let every
 client with a wrong key occupy the server's processor.
 """
 
@@ -88,7 +88,7 @@ class KeyRecord(NamedTuple):
     revoked_at: float | None
 
     def problem(self, now: float) -> str | None:
-        """Return why the key admits nobody, as the end of a sentence; None if it is valid."""
+        """Return why the key is not valid, as the end of a sentence; None if it is valid."""
         if self.revoked_at is not None:
             return f"was revoked at {_utc(self.revoked_at)}"
         if self.expires_at is not None and self.expires_at <= now:
