@@ -136,7 +136,9 @@ class zCLI:  # noqa: N801 - the name that the guide gives it
             if subsystems is not None and name in subsystems.names:
                 return subsystems.get(name, self)
             known = [each for each in dir(self) if not each.startswith("_")]
-            raise AttributeError(f"a zCLI object has no attribute {name!r}{suggestion(name, known)}")
+            # Without the object, because a traceback would suggest the name once more.
+            text = f"a zCLI object has no attribute {name!r}{suggestion(name, known)}"
+            raise AttributeError(text, name=name, obj=None)
 
     def __dir__(self) -> list[str]:
         subsystems = self.__dict__.get("_subsystems")

@@ -25,7 +25,9 @@ class BifrostWalker:
             RuntimeError: The server already runs, or the call was made inside an event loop.
         """
         if self._app.config.zMode == "Terminal":
-            print_line("[zWalker] zMode is Terminal, which has nothing to run; zMode zBifrost serves browsers")
+            mode = self._app.config.explain("zMode")
+            where = "the default" if mode.layer == "defaults" else mode.origin
+            print_line(f"[zWalker] zMode is Terminal ({where}): nothing to run; zBifrost serves browsers")
             return
         self._app.bifrost.start()
 

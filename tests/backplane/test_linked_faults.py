@@ -98,9 +98,9 @@ def test_engine_frozen_is_down_and_heals(linked: Linked) -> None:
         linked.engine.freeze()
         assert two.handle.stop()
         assert one.handle.stop()
-    # Idle threads of handlers may remain, also of tests before this one.
-    left = {thread.name for thread in threading.enumerate()} - {"zcli-websocket-handler"}
-    assert not [name for name in left if name.startswith("zcli-")]
+    # Idle threads of handlers may remain, also of tests before this one. That of the control socket ends by itself.
+    names = {"zcli-websocket-handler"}
+    eventually(lambda: not [t for t in threading.enumerate() if t.name.startswith("zcli-") and t.name not in names])
 
 
 def test_silent_path_is_noticed(linked: Linked) -> None:
@@ -129,7 +129,7 @@ def test_start_without_engine_is_refused(unlinked: Linked) -> None:
     for part in (
         f"cannot use the backplane '{unlinked.name}' (websocket.backplane, zSpark)",
         f"127.0.0.1:{unlinked.engine.port}: cannot connect",
-        "set backplane.required to false, which is on (zcli-core)",
+        "set backplane.required to false, which is on (the default)",
     ):
         assert part in text
     if unlinked.name == "redis":

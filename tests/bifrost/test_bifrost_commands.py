@@ -87,7 +87,7 @@ def test_revoke_by_name_and_by_id(zcli: Run) -> None:
         (("add-user", "anna", "--role", "the boss"), "'the boss' cannot be the name of a role"),
         (("add-user", "anna", "--role", "member", "--days", "0"), "--days"),
         (("add-user", "anna"), "--role"),
-        (("revoke", "nobody"), "no user has the name 'nobody', and no key has this id"),
+        (("revoke", "nobody"), "no user has the name 'nobody', and no key has this id; 'zcli bifrost users'"),
         (("revoke", "' OR 1=1 --"), "no user has the name"),
     ],
 )

@@ -72,7 +72,7 @@ def test_tier_of_a_deployment_requires_authentication(isolated: Path, monkeypatc
         ),
         (
             {"bifrost": {"auth_tier": "zSession"}},
-            ("bifrost.auth_tier is 'zSession' (zSpark)", "bifrost.operators names no operator"),
+            ("bifrost.auth_tier is 'zSession' (zSpark)", "in .zEnv: ZCLI_BIFROST_OPERATORS=alice=admin"),
         ),
         ({"bifrost": {"auth_tier": "dual"}}, ("'dual' (zSpark)", "bifrost.operators names no operator")),
         (

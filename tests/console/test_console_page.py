@@ -95,6 +95,7 @@ def test_console_token_is_kept_nowhere(serve: Serve, open_url: Open) -> None:  #
     server = serve(websocket={"require_auth": True, "token": TOKEN})
     page = open_url(_url(server))
     expect(page.get_by_role("note")).to_have_text("Enter a token and connect to see the state of the server.")
+    expect(page.locator("#client-empty")).to_have_text("–")  # unknown, not none
     page.get_by_label("Token").fill("wrong")
     page.get_by_role("button", name="Connect").click()
     expect(page.locator("body")).to_have_attribute("data-state", "refused", timeout=TIMEOUT)
@@ -102,6 +103,7 @@ def test_console_token_is_kept_nowhere(serve: Serve, open_url: Open) -> None:  #
     page.get_by_label("Token").fill(TOKEN)
     _connected(page, server)
     expect(page.locator("#clients")).to_have_text("1", timeout=TIMEOUT)
+    expect(page.locator("#room-empty")).to_have_text("No room has a client.")
     kept = page.evaluate(
         "[location.href, document.cookie, JSON.stringify(localStorage), JSON.stringify(sessionStorage)]"
     )

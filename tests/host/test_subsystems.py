@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from installations import Site
+from installations import Site, clean_environment
 
 from zcli_core.app import zCLI
 from zcli_core.errors import ConfigError
@@ -136,6 +139,19 @@ def test_attribute_misspelt_is_an_error_with_a_suggestion(site: Site) -> None:
         assert not hasattr(z, "_greeter")
         assert {"greeter", "walker", "comm"} <= set(dir(z))
         assert module_of(z).made == []
+
+
+def test_attribute_misspelt_is_suggested_once(tmp_path: Path) -> None:
+    """Python adds no second suggestion to the traceback."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from zCLI import zCLI\nzCLI({'deployment': 'Testing'}).walkr"],
+        cwd=tmp_path,
+        env=clean_environment(os.environ, tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr.rstrip().endswith("no attribute 'walkr'; did you mean 'walker'?")
 
 
 def test_subsystem_of_two_plugins_is_an_error(site: Site) -> None:

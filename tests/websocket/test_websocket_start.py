@@ -270,7 +270,7 @@ def test_unix_socket_stale_file_is_removed(make_z: MakeZ, tmp_path: Path) -> Non
     with pytest.raises(ListenError, match="is not a socket"):
         make_z(unix_path=str(path)).comm.websocket.start_background()
     assert path.read_text() == "precious"
-    with pytest.raises(ListenError, match="does not exist"):
+    with pytest.raises(ListenError, match=r"websocket\.unix_path \(zSpark\): .* does not exist; create it"):
         make_z(unix_path=str(tmp_path / "missing" / "s")).comm.websocket.start_background()
 
 

@@ -18,6 +18,7 @@ from zcli_core.websocket.systemd import passed_sockets
 if TYPE_CHECKING:
     import ssl
 
+    from zcli_core.config import Config
     from zcli_core.config.sections import WebSocket
     from zcli_core.websocket.contract import Address
 
@@ -115,22 +116,28 @@ def pick_shared_port(endpoint: Endpoint) -> Endpoint:
     return replace(endpoint, port=find_free_port(endpoint.host))
 
 
-def remove_stale_socket(path: Path) -> None:
+def remove_stale_socket(path: Path, config: Config) -> None:
     """Remove the file of a Unix socket if no server listens on it.
+
+    Args:
+        path: The file.
+        config: The configuration, which knows where ``websocket.unix_path`` was set.
 
     Raises:
         ListenError: Another server listens on it, it is another kind of file, or its folder is missing.
     """
+    setting = f"websocket.unix_path ({config.explain('websocket.unix_path').origin})"
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
         if not path.parent.is_dir():
-            raise ListenError(f"websocket.unix_path: the folder {path.parent} does not exist") from None
+            missing = f"the folder {path.parent} does not exist; create it, or set another path"
+            raise ListenError(f"{setting}: {missing}") from None
         return
     except OSError as error:
-        raise ListenError(f"websocket.unix_path: {path}: {error.strerror}") from error
+        raise ListenError(f"{setting}: {path}: {error.strerror}") from error
     if not stat.S_ISSOCK(mode):
-        raise ListenError(f"websocket.unix_path: {path} exists and is not a socket; remove it or choose another path")
+        raise ListenError(f"{setting}: {path} exists and is not a socket; remove it or choose another path")
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(1.0)
         try:
@@ -138,9 +145,9 @@ def remove_stale_socket(path: Path) -> None:
         except ConnectionRefusedError:
             path.unlink(missing_ok=True)
         except OSError as error:
-            raise ListenError(f"websocket.unix_path: {path} cannot be used: {error.strerror or error}") from error
+            raise ListenError(f"{setting}: {path} cannot be used: {error.strerror or error}") from error
         else:
-            raise ListenError(f"websocket.unix_path: another server listens on {path}")
+            raise ListenError(f"{setting}: another server listens on {path}; stop it, or set another path")
 
 
 def explain_listen_error(error: OSError, endpoint: Endpoint) -> ListenError:

@@ -661,7 +661,7 @@ class WebSocketServer:
         supervisor = Supervisor(self._config, command, count, self.metrics(), self._log)
 
         async def serve(run: ServerRun) -> ShutdownSummary:
-            sockets = await open_sockets(setup, count)
+            sockets = await open_sockets(self._config, setup, count)
             try:
                 run.thread, run.url, run.supervisor = threading.current_thread(), sockets.url, supervisor
                 warn_if_open(self._config, sockets.endpoint, self._log)

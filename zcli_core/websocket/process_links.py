@@ -170,11 +170,13 @@ class ProcessLinks:
         """Return the error of a server that does not start, because ``backplane.required`` is on."""
         advice = start_advice(self._host, self.name, kind)
         start = f"{advice}, or " if advice else ""
+        required = self._config.explain("backplane.required")
+        where = "the default" if required.layer == "defaults" else required.origin
         return BackplaneFailure(
             kind,
             f"cannot use the backplane {self.name!r} (websocket.backplane, "
             f"{self._config.explain('websocket.backplane').origin}): {cause}; {start}set backplane.required to false, "
-            f"which is on ({self._config.explain('backplane.required').origin}), to start without it",
+            f"which is on ({where}), to start without it",
         )
 
     # --- publishing ---

@@ -84,7 +84,7 @@ async def open_server(
         if not is_quiet():  # the supervisor has warned
             warn_if_open(config, endpoint, log)
         if endpoint.unix_path is not None:
-            remove_stale_socket(endpoint.unix_path)
+            remove_stale_socket(endpoint.unix_path, config)
         listener = await transport.listen(endpoint, gate, setup.limits)
     except BaseException as error:
         for sock in endpoint.sockets:

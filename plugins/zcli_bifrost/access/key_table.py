@@ -177,5 +177,5 @@ def _select(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> l
 
 def _not_found(name_or_id: str, app: str | None) -> str:
     if app is None:
-        return f"no user has the name {name_or_id!r}, and no key has this id"
-    return f"no user of the app {app!r} has the name {name_or_id!r}"
+        return f"no user has the name {name_or_id!r}, and no key has this id; 'zcli bifrost users' shows them"
+    return f"no user of the app {app!r} has the name {name_or_id!r}; 'zcli bifrost users' shows them"

@@ -91,6 +91,6 @@ def _problem(tier: str, operators: Any, required: bool, strategies: tuple[str, .
     if not operators and tier in WITH_OPERATORS:
         return (
             f"{in_force}, but {OPERATORS} names no operator, so none could connect; give the holders of "
-            "websocket.tokens a role: operators = {alice: admin}"
+            "websocket.tokens a role, for example in .zEnv: ZCLI_BIFROST_OPERATORS=alice=admin"
         )
     return ""

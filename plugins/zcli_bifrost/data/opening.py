@@ -54,11 +54,13 @@ def open_database(config: Config, log: logging.Logger, log_file: str | None) -> 
     """Return the database in the settings, not connected. Raises ConfigError as :func:`open_data` does."""
     from importlib.util import find_spec
 
+    settings = config.section(Bifrost)
     if find_spec("sqlalchemy") is None:
-        raise ConfigError("models and keys of zBifrost need the package sqlalchemy: pip install 'sqlalchemy>=2.0'")
+        models = f"bifrost.models ({config.explain('bifrost.models').origin}) needs"
+        needs = "keys of zBifrost need" if settings.models is None else models
+        raise ConfigError(f"{needs} the package sqlalchemy: pip install 'sqlalchemy>=2.0'")
     from zcli_bifrost.data.database import Database
 
-    settings = config.section(Bifrost)
     where = f"bifrost.database ({config.explain('bifrost.database').origin})"
     url = settings.database or f"sqlite:///{default_file(log_file)}"
     return Database(url, settings.query_timeout, log, where)

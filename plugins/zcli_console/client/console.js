@@ -257,10 +257,9 @@ function show(state) {
     rows($("room-list"), (state.room_list ?? []).map(({ name, clients }) => [name, clients]), ([name, clients]) =>
         element("li", {}, element("span", { text: name }), element("b", { text: clients })));
     rows($("client-list"), state.client_list ?? [], person);
-    if (!state.client_list) {
-        $("room-empty").textContent = "Names are shown in Development only.";
-        $("client-empty").textContent = "Clients are shown in Development only.";
-    }
+    const names = Boolean(state.client_list);
+    $("room-empty").textContent = names ? "No room has a client." : "Names are shown in Development only.";
+    $("client-empty").textContent = names ? "No client is connected." : "Clients are shown in Development only.";
     $("errors").textContent = state.handler_errors;
 }
 

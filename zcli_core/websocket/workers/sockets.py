@@ -18,6 +18,7 @@ from zcli_core.websocket.endpoint import (
 from zcli_core.websocket.parts.binding import bound_groups, remove_socket_file
 
 if TYPE_CHECKING:
+    from zcli_core.config import Config
     from zcli_core.websocket.contract import Address, Endpoint
     from zcli_core.websocket.server_setup import ServerSetup
 
@@ -61,10 +62,11 @@ class WorkerSockets:
             remove_socket_file(str(self.endpoint.unix_path))
 
 
-async def open_sockets(setup: ServerSetup, count: int) -> WorkerSockets:
+async def open_sockets(config: Config, setup: ServerSetup, count: int) -> WorkerSockets:
     """Bind the sockets of the workers and listen.
 
     Args:
+        config: The configuration.
         setup: Where to listen.
         count: Number of workers.
 
@@ -75,7 +77,7 @@ async def open_sockets(setup: ServerSetup, count: int) -> WorkerSockets:
     if setup.may_use_systemd:
         endpoint = use_systemd_sockets(endpoint)
     if endpoint.unix_path is not None:
-        remove_stale_socket(endpoint.unix_path)
+        remove_stale_socket(endpoint.unix_path, config)
     shared = not _BALANCED or bool(endpoint.sockets) or endpoint.unix_path is not None
     try:
         groups = await bound_groups(endpoint, asyncio.get_running_loop(), 1 if shared else count)
