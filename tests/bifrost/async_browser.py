@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import json
 import random
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -116,16 +117,32 @@ class Replica(AsyncBrowser):
         rows: The copy, by key.
         reads: How often it has read all rows.
         events: How many events it has got.
-        complaints: What should not have happened.
     """
 
-    def __init__(self, url: str, chance: random.Random, model: str, filters: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        url: str,
+        chance: random.Random,
+        model: str,
+        filters: dict[str, Any],
+        complete: Callable[[Replica, int], None],
+    ) -> None:
+        """Prepare a copy.
+
+        Args:
+            url: URL of the server.
+            chance: Makes the pauses.
+            model: Name of the model.
+            filters: Which rows.
+            complete: Called with this object and a version when it has all events up to this version.
+        """
         super().__init__(url, chance)
         self.model = model
         self.filters = filters
-        self.rows: dict[Any, dict[str, Any]] = {}
+        self.rows: dict[Any, Mapping[str, Any]] = {}
         self.reads = self.events = 0
-        self.complaints: list[str] = []
+        self._complete = complete
+        self._version = 0
         self._unsure = asyncio.Event()
         self._buffer: list[dict[str, Any]] | None = []
 
@@ -152,6 +169,7 @@ class Replica(AsyncBrowser):
         assert "result" in answer, answer
         self.reads += 1
         self.rows = {row["id"]: row for row in answer["result"]["rows"]}
+        self._version = answer["_version"]
         events, self._buffer = self._buffer, None
         for data in events:
             if data["version"] > answer["_version"]:
@@ -171,6 +189,9 @@ class Replica(AsyncBrowser):
         self._buffer = []
 
     def _take(self, data: dict[str, Any]) -> None:
+        if data["version"] > self._version and not self._unsure.is_set():
+            self._complete(self, self._version)
+        self._version = data["version"]
         if data["action"] == "refresh":
             self._unsure.set()
         elif data["action"] == "delete":

@@ -44,6 +44,8 @@ READERS = 10
 #: Pause between two kills, in seconds: at most four in a minute, because the fifth crash ends the server.
 KILL_PAUSE = (15.5, 22.0)
 FIRST_PAUSE = 4.0
+#: So many of ten seconds, only one client writes.
+FEW_WRITES = 4
 #: Rows of each model that are only changed. Each writer has another one, which it makes and deletes.
 ROWS = 12
 GROUPS = 3
@@ -104,6 +106,8 @@ class Soak:
     def __init__(self, server: Server, chance: random.Random) -> None:
         self.server = server
         self.history = History()
+        #: Copies of subscribers.
+        self.copies: list[Read] = []
         self.kills = 0
         #: Answers with an error, by their code and text.
         self.errors: Counter[str] = Counter()
@@ -117,7 +121,7 @@ class Soak:
         self._over = False
         filters: list[tuple[str, dict[str, Any]]] = [("busy", {}), ("calm", {})]
         filters += [("busy", {"part": part}) for part in range(GROUPS)] + [("busy", {"value": [">", 500]})]
-        self.replicas = [Replica(server.url, self._dice(), *each) for each in filters * 2]
+        self.replicas = [Replica(server.url, self._dice(), *each, self._complete) for each in filters * 2]
 
     def _dice(self) -> random.Random:
         return random.Random(self._chance.random())
@@ -141,6 +145,18 @@ class Soak:
     @property
     def over(self) -> bool:
         return self._over
+
+    @property
+    def few_writes(self) -> bool:
+        """Whether it is a time when only one client writes, so that other workers must notice it by themselves."""
+        return time.monotonic() % 10 < FEW_WRITES
+
+    def _complete(self, replica: Replica, version: int) -> None:
+        """Note the copy of a subscriber as a read, for which no time is too late; not each one, because it is large."""
+        if self._chance.random() < 0.1:
+            found = {_row(replica.model, key): row["value"] for key, row in replica.rows.items()}
+            expected = [] if replica.filters else [_row(replica.model, key) for key in _keys()]
+            self.copies.append(Read(-1000, 0.0, 0, version, False, {**dict.fromkeys(expected), **found}))
 
     def next_value(self) -> int:
         return next(self._values)
@@ -200,7 +216,7 @@ class _Reader:
             try:
                 await self.connect()
                 await self.act()
-                if self.chance.random() < 0.03:
+                if self.chance.random() < 0.03 and not self.soak.few_writes:
                     await self.browser.disconnect()
             except Disconnected:
                 continue
@@ -268,6 +284,10 @@ class _Writer(_Reader):
 
     async def act(self) -> None:
         """Write, and mostly read that; perhaps through another worker."""
+        if self.soak.few_writes:
+            if self.number > 1:
+                return
+            await asyncio.sleep(self.chance.random())
         model = "calm" if self.chance.random() < 0.1 else "busy"
         row = model, f"r{self.chance.randrange(ROWS)}"
         if self.chance.random() < 0.2:
@@ -275,7 +295,7 @@ class _Writer(_Reader):
             await self.make_or_delete(row)
         else:
             await self.write("update", row)
-        if self.chance.random() < 0.2:
+        if self.chance.random() < 0.2 and not self.soak.few_writes:
             await self.browser.disconnect()
             await self.connect()
         await self.read(self.chance.choice((row, None)))
@@ -381,7 +401,7 @@ def report(soak: Soak, stale: list[float]) -> str:
         f"stale values: {len(positive)}; how stale, in ms, of all: {shares}, of these the median: "
         f"{round(positive[len(positive) // 2] * 1000) if positive else 0}, the most: {round(max(stale) * 1000)}; "
         f"events {sum(each.events for each in soak.replicas)}, reads of subscribers "
-        f"{sum(each.reads for each in soak.replicas)}; errors {dict(soak.errors)}"
+        f"{sum(each.reads for each in soak.replicas)}, copies checked {len(soak.copies)}; errors {dict(soak.errors)}"
     )
 
 
@@ -391,6 +411,7 @@ def test_bifrost_random_kills_stay_consistent(server: Server, database: str, red
     soak = Soak(server, random.Random(seed))
     asyncio.run(soak.run(SECONDS))
     problems, stale = soak.history.check()
+    problems += History(soak.history.writes, soak.copies).check()[0]
     print(f"seed {seed}: {report(soak, sorted(stale))}")
     assert problems[:10] == [], f"seed {seed}: {len(problems)} problems"
     assert soak.complaints == [], f"seed {seed}"
