@@ -75,7 +75,7 @@ class DataEvents:
         return Result(encode({"subscription": name}), version)
 
     async def _unsubscribe(self, client: BifrostClient, data: dict[str, Any]) -> Result:
-        self._data.unsubscribe(_model(data), data.get("filters"), subscriber=client.connection)
+        self._data.unsubscribe(client.actor, _model(data), data.get("filters"), subscriber=client.connection)
         return Result("null")
 
     async def _discover(self, client: BifrostClient, data: dict[str, Any]) -> Result:

@@ -60,7 +60,7 @@ def test_name_usual_is_allowed(name: str) -> None:
     [
         "", " ", "a b", "alice ", "shop/alice", "alice\n", "a\0b", "@alice", "-rf", "a:b", "a'b", 'a"b', "a%b", "a*",
         "a\u200bb", "\u202eecila", "a\u00a0b", "\ufb01sh", "A\u030angstrom", "\udc80", "a" * 101, "ä" * 51, "a\x1b[0m",
-        "{a}", "a;b", "a\\b",
+        "{a}", "a;b", "a\\b", "a\ufe0f", "a\u034fb", "a\u115f", "a\u1160", "a\u3164", "a\U000e0100",
     ],
 )  # fmt: skip
 def test_name_hostile_is_refused(name: str) -> None:

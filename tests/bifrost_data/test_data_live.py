@@ -57,8 +57,8 @@ async def test_subscribers_with_same_filters_share_an_event(sqlite_url: str) -> 
             (await service.subscribe(Actor(f"u{n}", "admin"), "notes", {"stars": 1}, subscriber=n))[0] for n in range(5)
         }
         await service.subscribe(Actor("u0", "admin"), "notes", {"stars": 1}, subscriber=0)
-        service.unsubscribe("notes", {"stars": 1}, subscriber=1)
-        service.unsubscribe("notes", {"stars": 2}, subscriber=2)
+        service.unsubscribe(ADMIN, "notes", {"stars": 1}, subscriber=1)
+        service.unsubscribe(ADMIN, "notes", {"stars": 2}, subscriber=2)
         service.remove_subscriber(3)
         service.remove_subscriber("unknown")
         await service.create(ADMIN, "notes", {"text": "x", "stars": 1})
@@ -75,7 +75,7 @@ async def test_subscriptions_of_a_client_are_limited(sqlite_url: str) -> None:
             await service.subscribe(ANN, "notes", {"stars": stars}, subscriber="s")
         with refused("too_many", "at most 2"):
             await service.subscribe(ANN, "notes", {"stars": 3}, subscriber="s")
-        service.unsubscribe("notes", {"stars": 1}, subscriber="s")
+        service.unsubscribe(ANN, "notes", {"stars": 1}, subscriber="s")
         await service.subscribe(ANN, "notes", {"stars": 3}, subscriber="s")
         with refused("invalid", stars="must be an integer"):
             await service.subscribe(ANN, "notes", {"stars": "x"}, subscriber="t")

@@ -5,6 +5,7 @@ An identity is the owner of rows and the name of a room, so two users must never
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 #: The name of the auth strategy of all tiers. Claims of other strategies may have the same names and another meaning.
@@ -14,6 +15,8 @@ DEFAULT_APP = "default"
 #: Longest name in bytes of UTF-8: an identity with two names must fit into the name of a room (255 bytes).
 MAX_BYTES = 100
 _PUNCTUATION = frozenset("._-+@")
+#: Letters and marks that are invisible: those of Default_Ignorable_Code_Point (Unicode, DerivedCoreProperties.txt).
+_INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]")
 
 
 def name_problem(name: str) -> str | None:
@@ -34,8 +37,12 @@ def name_problem(name: str) -> str | None:
         return f"it is not in the normal form NFKC; use {unicodedata.normalize('NFKC', name)!r}"
     if not name[0].isalnum():
         return "it must begin with a letter or a digit"
-    wrong = next((char for char in name if unicodedata.category(char)[0] not in "LMN" and char not in _PUNCTUATION), "")
-    return f"it contains {wrong!r}; letters, digits and {' '.join(sorted(_PUNCTUATION))} are allowed" if wrong else None
+    wrong = next((char for char in name if not _is_allowed(char)), "")
+    return f"it contains {wrong!a}; letters, digits and {' '.join(sorted(_PUNCTUATION))} are allowed" if wrong else None
+
+
+def _is_allowed(char: str) -> bool:
+    return char in _PUNCTUATION or (unicodedata.category(char)[0] in "LMN" and not _INVISIBLE.match(char))
 
 
 def operator_identity(name: str) -> str:

@@ -126,14 +126,18 @@ class DataService:
         Raises:
             DataError: ``not_found``: no such model, or the actor may do nothing with it.
         """
-        found = self._model(model)
-        if not actions_of(actor, found):
-            raise unknown_model(model)
-        return describe_model(found, actor, self._models)
+        return describe_model(self._known_model(actor, model), actor, self._models)
 
     def _model(self, name: Any) -> Model:
         found = self._models.get(name) if isinstance(name, str) else None
         if found is None:
+            raise unknown_model(name)
+        return found
+
+    def _known_model(self, actor: Actor, name: Any) -> Model:
+        """Return a model with which an actor may do something; any other one is unknown."""
+        found = self._model(name)
+        if not actions_of(actor, found):
             raise unknown_model(name)
         return found
 
@@ -335,9 +339,13 @@ class DataService:
         group = await self._live.subscribe(found, filters, parse_filters(found, filters), sight, subscriber)
         return group.name, max(group.version, self._follower.known)
 
-    def unsubscribe(self, model: str, filters: Any = None, *, subscriber: Hashable) -> None:
-        """End one subscription. Without such a subscription it has no effect."""
-        self._live.subscriptions.leave(self._model(model).name, filters, subscriber)
+    def unsubscribe(self, actor: Actor, model: str, filters: Any = None, *, subscriber: Hashable) -> None:
+        """End one subscription. Without such a subscription it has no effect.
+
+        Raises:
+            DataError: ``not_found``: no such model, or the actor may do nothing with it.
+        """
+        self._live.subscriptions.leave(self._known_model(actor, model).name, filters, subscriber)
 
     def remove_subscriber(self, subscriber: Hashable) -> None:
         """End all subscriptions of a subscriber, whose connection has ended."""
