@@ -247,7 +247,7 @@ def test_unknown_user_has_no_log_file(isolated: Path) -> None:
     """A container with a random user id and no HOME gets a warning; the console still works."""
     code = """
 import os, pathlib, shutil, tempfile
-import zcli_layers.machine, zcli_layers.zenv, zcli_layers.plain
+import zcli_layers.machine, zcli_layers.zenv, zcli_layers.plain, zcli_bifrost.access.tier_layer
 from zCLI import zCLI
 folder = tempfile.mkdtemp()
 os.chmod(folder, 0o777)

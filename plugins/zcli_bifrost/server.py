@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mappi
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from zcli_bifrost import client_file
-from zcli_bifrost.access.names import STRATEGY
+from zcli_bifrost.access.tier_layer import STRATEGY
 from zcli_bifrost.client import BifrostClient, EventHandler, Limits, largest_answer
 from zcli_bifrost.data.actor import Actor
 from zcli_bifrost.events import BUILTIN, DataEvents, without_models

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from zcli_core import hookimpl
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from zcli_prometheus.page import MetricsPage
 
 ZCLI_CONTRACT = 1
-
-_INSTALL = "prometheus_client>=0.22"
 
 #: The page of each running server that has one.
 _pages: dict[RunningServer, MetricsPage] = {}
@@ -44,10 +41,12 @@ def zcli_websocket_serving(server: RunningServer, context: Context) -> None:
     settings = context.config.section(Prometheus)
     if settings.port is None:
         return
+    from importlib.util import find_spec
+
     if find_spec("prometheus_client") is None:
         raise ConfigError(
             f"prometheus.port ({context.config.explain('prometheus.port').origin}) needs the module prometheus_client, "
-            f"which is not installed: pip install '{_INSTALL}'"
+            f"which is not installed: pip install 'prometheus_client>=0.22'"
         )
     from zcli_prometheus.page import open_page
 

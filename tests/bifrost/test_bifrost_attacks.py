@@ -109,7 +109,7 @@ async def opened(url: str, models: Any = MODELS, **options: Any) -> AsyncIterato
     log = logging.getLogger("zcli.tests.attacks")
     values = {**Bifrost().__dict__, **options}
     section = Bifrost(**{name: values[name] for name in Bifrost.declarations})
-    service = DataService(parse_models(models, "test"), Database(url, 5.0, log), section, log)
+    service = DataService(parse_models(models, "test"), Database(url, section.query_timeout, log), section, log)
     world = World(service)
     await service.start(world.deliver)
     try:
@@ -486,6 +486,7 @@ def test_subscription_key_that_changes_hands_shows_no_row(make_database: Callabl
         {"title": ["like", "%a" * 9]},
         {"title": "x" * 1_000_000},
         {"title": ["like", "x" * 1_000_000]},
+        {"title": [["like", "x" * 200], ["like", "y" * 57]]},
         {"points": 10**400},
         {"weight": 10**400},
         {"title": "\ud800"},
@@ -531,6 +532,47 @@ def test_like_of_hostile_text_ends(make_database: Callable[[], str]) -> None:  #
             for pattern in ("%a%a%a%a%a%a%a%b", "%" + "a_" * 60 + "%b%", "%aaaaaaaaab%aaaaaaab%aaaaab%"):
                 found = await world.call(MALLORY, "read", "notes", {"title": ["like", pattern]})
                 assert found == {"rows": [], "total": 0}
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.slow
+def test_like_of_large_texts_is_stopped_in_time(tmp_path: Any) -> None:
+    """A pattern that SQLite compares for long with each row keeps no thread and no lock beyond the time limit."""
+    url = f"sqlite:///{tmp_path / 'data.db'}"
+
+    async def scenario() -> None:
+        async with opened(url) as world:
+            for part in range(10):
+                rows = [{"key": f"k{part}-{number}", "title": "a" * 60_000} for number in range(10)]
+                assert (await world.call(MALLORY, "create", "notes", rows))[0] == 10
+        async with opened(url, query_timeout=1.0) as world:
+            filters = {"title": ["like", f"%{'a' * 250}b%"]}
+            requests = [("read", "notes", filters), ("update", "notes", filters, {"points": 1})]
+            found = await asyncio.gather(*(world.call(MALLORY, *request) for request in requests))
+            assert {each["error"] for each in found} == {"the request took too long and was stopped"}
+
+    asyncio.run(scenario())
+
+
+def test_subscriptions_with_slow_patterns_are_told_to_read(tmp_path: Any) -> None:
+    """The event loop does not compare a slow pattern with large texts; other subscriptions get the row."""
+
+    async def scenario() -> None:
+        async with opened(f"sqlite:///{tmp_path / 'data.db'}") as world:
+            slow = [{"title": ["like", f"%{letter}_{'a' * 240}b%"]} for letter in "ax"]
+            for filters in [*slow, {"title": ["like", "%aaaa%"]}, {"points": 1}]:
+                await world.call(MALLORY, "subscribe", "notes", filters)
+            await world.settled()
+            await world.call(MALLORY, "create", "notes", {"key": "k1", "title": "a" * 60_000, "points": 1})
+            await world.settled()
+            assert sorted(event["action"] for event in world.events) == ["insert", "insert", "refresh", "refresh"]
+            while not all(group.loaded for group in world.service._live.subscriptions.groups()["notes"]):
+                await asyncio.sleep(0.005)
+            world.events.clear()
+            await world.call(MALLORY, "update", "notes", {"key": "k1"}, {"title": f"xa{'a' * 240}b"})
+            await world.settled()
+            assert sorted(event["action"] for event in world.events) == ["insert", "update", "update"]
 
     asyncio.run(scenario())
 

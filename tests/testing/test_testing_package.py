@@ -32,7 +32,7 @@ def test_testing_exports_every_name(name: str) -> None:
 def test_suites_are_classes_with_docstrings() -> None:
     """Each suite is a class of tests, and each test has a docstring."""
     suites = [getattr(zcli_core.testing, name) for name in zcli_core.testing.__all__ if name.endswith("Contract")]
-    assert len(suites) == 6
+    assert len(suites) == 7
     for suite in suites:
         tests = {name: getattr(suite, name) for name in dir(suite) if name.startswith("test_")}
         assert len(tests) > 8, suite

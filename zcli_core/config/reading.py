@@ -76,16 +76,18 @@ class LayerReader:
         parts: dict[int, Reading] = {}
         for _ in range(len(layers) + 1):
             again = False
+            changed = []
             for index, layer in enumerate(layers):
                 others = said + [part for other, part in parts.items() if other != index]
                 self._context.base_directories = _directories(others)
                 before = parts.get(index)
                 parts[index] = relevant.part_of(self._read(layer, relevant.values(needs_of(layer), others)))
-                # The layers before this one do not have its values yet.
-                again |= index > 0 and parts[index] != before and any(map(_has_effect, (before, parts[index])))
+                if parts[index] != before and any(map(_has_effect, (before, parts[index]))):
+                    changed.append(layer)
+                    again |= index > 0  # the layers before this one do not have its values yet
             if not again:
                 return [self._readings[id(layer)] for layer in layers]
-        names = " and ".join(repr(layer.name) for layer in layers)
+        names = " and ".join(repr(layer.name) for layer in changed)
         first, *others = [self._readings[id(layer)] for layer in layers]
         return [
             first._replace(problem=f"the configuration layers {names} each set the place from which the other is read"),

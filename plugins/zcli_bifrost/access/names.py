@@ -1,4 +1,4 @@
-"""Names of the strategy, of users, apps and roles, and the identities that they form.
+"""Names of users, apps and roles, and the identities that they form.
 
 An identity is the owner of rows and the name of a room, so two users must never have the same one, in no tier.
 """
@@ -8,8 +8,6 @@ from __future__ import annotations
 import re
 import unicodedata
 
-#: The name of the auth strategy of all tiers. Claims of other strategies may have the same names and another meaning.
-STRATEGY = "bifrost"
 #: The app of a user for whom no app was named.
 DEFAULT_APP = "default"
 #: Longest name in bytes of UTF-8: an identity with two names must fit into the name of a room (255 bytes).

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from zcli_bifrost.access.names import STRATEGY
 from zcli_core.config.contract import Entry, LayerProblem
 from zcli_core.config.settings import UnusableValue
 
 if TYPE_CHECKING:
     from zcli_core.config.contract import LayerContext
 
+#: The name of the auth strategy of all tiers. Claims of other strategies may have the same names and another meaning.
+STRATEGY = "bifrost"
 TIER, OPERATORS = "bifrost.auth_tier", "bifrost.operators"
 REQUIRE, STRATEGIES = "websocket.require_auth", "websocket.auth"
 #: The tiers that have operators.

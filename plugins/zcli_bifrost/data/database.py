@@ -32,8 +32,10 @@ READERS = 4
 WRITERS = 4
 #: Most requests of one process that may wait for a thread.
 MAX_WAITING = 1000
-#: Number of instructions of SQLite after which it checks the time limit.
+#: Number of instructions of SQLite after which it checks the time limit. One of them may compare a pattern with a large
+#: text, so running statements are also looked at every so often, in seconds.
 _CHECK_EVERY = 20_000
+_LOOK_EVERY = 1.0
 
 
 class Database:
@@ -68,6 +70,7 @@ class Database:
         self._writers = ThreadPoolExecutor(writers, "zcli-bifrost-write")
         self._waiting = 0
         self._in_use: dict[int, Any] = {}
+        self._timer: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
         return f"<Database {self._url.render_as_string(hide_password=True)}>"
@@ -138,8 +141,7 @@ class Database:
     async def run(self, work: Callable[[], T], *, writes: bool = False) -> T:
         """Run work in a thread. Failures of the database become DataError; IntegrityError is raised as it is.
 
-        The work goes on if this coroutine is cancelled. If it does not end although all time limits of the database are
-        over, its connection is shut down.
+        The work goes on if this coroutine is cancelled. :meth:`_stop_overdue` ends it when its time is over.
         """
         if self._waiting >= MAX_WAITING:
             raise DataError("too_many", "too many requests wait for the database; send it again later")
@@ -150,10 +152,11 @@ class Database:
             raise DataError("failed", "the server is stopping") from None
         self._waiting += 1
         future.add_done_callback(self._done)
+        if self._timer is None:
+            self._look_again()
         # A statement may wait for a lock and then run, and connecting has its own time limit.
         done, _ = await asyncio.wait((future,), timeout=3 * self.timeout + 1)
         if not done:
-            self._shut_down_stuck()
             maybe = "; the change may or may not have been made" if writes else ""
             raise DataError("failed", f"the database does not respond{maybe}")
         return future.result()
@@ -192,13 +195,24 @@ class Database:
         finally:
             self._in_use.pop(id(raw), None)
 
-    def _shut_down_stuck(self) -> None:
-        """Shut down connections to a server that does not respond, so that their threads are free again."""
-        overdue = time.monotonic() - 3 * self.timeout
+    def _look_again(self) -> None:
+        delay = min(self.timeout, _LOOK_EVERY)
+        self._timer = asyncio.get_running_loop().call_later(delay, self._stop_overdue)
+
+    def _stop_overdue(self) -> None:
+        """Free the threads of statements whose time is over, again and again while there is work.
+
+        SQLite is interrupted. PostgreSQL has this time limit itself, so only a server that does not respond is left.
+        """
+        self._timer = None
+        if self._waiting:
+            self._look_again()
+        sqlite = self.dialect == "sqlite"
+        overdue = time.monotonic() - (self.timeout if sqlite else 3 * self.timeout)
         for started, raw in list(self._in_use.values()):
-            if started < overdue and self.dialect == "postgresql":
-                with contextlib.suppress(Exception), socket.socket(fileno=os.dup(raw.fileno())) as stream:
-                    stream.shutdown(socket.SHUT_RDWR)
+            if started < overdue:
+                with contextlib.suppress(Exception):
+                    raw.interrupt() if sqlite else _shut_down(raw)
 
     def _engine(self, size: int, *, reading: bool) -> Engine:
         options: dict[str, Any] = {
@@ -269,6 +283,8 @@ class Database:
         """Disconnect, when the running statements have ended or the time limit is over."""
         stuck = {asyncio.ensure_future(asyncio.to_thread(pool.shutdown)) for pool in (self._readers, self._writers)}
         await asyncio.wait(stuck, timeout=self.timeout)
+        if self._timer is not None:
+            self._timer.cancel()
         self.dispose()
 
     def dispose(self) -> None:
@@ -310,6 +326,12 @@ def _postgresql_options(timeout: float, reading: bool, url: URL) -> dict[str, An
         "tcp_user_timeout": milliseconds,
         "options": " ".join(options + [f"-c {name}={value}" for name, value in settings.items()]).strip(),
     }
+
+
+def _shut_down(raw: Any) -> None:
+    """Shut down the socket of a connection to PostgreSQL, so that its thread gets an error."""
+    with socket.socket(fileno=os.dup(raw.fileno())) as stream:
+        stream.shutdown(socket.SHUT_RDWR)
 
 
 @contextlib.contextmanager

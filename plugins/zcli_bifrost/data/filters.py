@@ -27,7 +27,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from zcli_bifrost.data.errors import DataError
-from zcli_bifrost.data.like import Like
+from zcli_bifrost.data.like import MAX_LIKE, Like
 from zcli_bifrost.data.models import Field, Model
 from zcli_bifrost.data.values import check_text, parse_value, shown_name
 
@@ -61,7 +61,7 @@ class Condition(NamedTuple):
     Attributes:
         field: The field.
         op: One of :data:`OPERATORS`.
-        value: The value to compare with; a list for ``in``, and :class:`.like.Like` for ``like``.
+        value: The value to compare with; a set for ``in``, and :class:`.like.Like` for ``like``.
     """
 
     field: Field
@@ -85,6 +85,11 @@ class Filters(NamedTuple):
     def matches(self, row: Mapping[str, Any]) -> bool:
         """Return whether a row, with the values that the database gives, meets all conditions."""
         return all(condition.matches(row[condition.field.name]) for condition in self.conditions)
+
+    def effort(self, row: Mapping[str, Any]) -> int:
+        """Return how many steps the patterns take to be compared with a row, at most."""
+        patterns = [(row[each.field.name], each.value) for each in self.conditions if each.op == "like"]
+        return sum(len(text) * pattern.steps for text, pattern in patterns if text is not None)
 
     def only_about(self, name: str) -> bool:
         """Return whether the filters select rows by the values of one field only, and not by a part of them."""
@@ -127,6 +132,8 @@ def parse_filters(model: Model, given: Any) -> Filters:
         raise DataError("invalid", "the filters have invalid fields", problems)
     if sum(len(each.value) for each in found if each.op == "in") > MAX_VALUES:
         raise DataError("invalid", f"filters must have at most {MAX_VALUES} values in lists, all together")
+    if sum(each.value.length for each in found if each.op == "like") > MAX_LIKE:
+        raise DataError("invalid", f"filters must have at most {MAX_LIKE} characters in patterns, all together")
     return Filters(tuple(found))
 
 
@@ -161,10 +168,10 @@ def _condition(field: Field, op: Any, raw: Any) -> Condition:
     return Condition(field, op, _value(field, raw))
 
 
-def _values(field: Field, raw: Any) -> list[Any]:
+def _values(field: Field, raw: Any) -> frozenset[Any]:
     if not isinstance(raw, list) or len(raw) > MAX_IN:
         raise ValueError(f"the operator in needs a list of at most {MAX_IN} values")
-    return [_value(field, each) for each in raw]
+    return frozenset(_value(field, each) for each in raw)
 
 
 def _value(field: Field, raw: Any) -> Any:

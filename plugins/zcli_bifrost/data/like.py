@@ -13,10 +13,17 @@ _ANY, _ONE = object(), object()
 
 
 class _Run(NamedTuple):
-    """What stands between two ``%``: it matches texts of one length only."""
+    """What stands between two ``%``: it matches texts of one length only.
+
+    Attributes:
+        pattern: The regular expression.
+        length: Length of the texts that match.
+        steps: Most steps of a search for each character of a text. Characters without ``_`` are found in linear time.
+    """
 
     pattern: re.Pattern[str]
     length: int
+    steps: int
 
 
 class Like:
@@ -31,6 +38,16 @@ class Like:
         self._parts = _parts(pattern)
         if self._parts.count(_ANY) > MAX_WILDCARDS:
             raise ValueError(f"must have at most {MAX_WILDCARDS} times %")
+
+    @property
+    def length(self) -> int:
+        """Number of characters and wildcards."""
+        return len(self._parts)
+
+    @cached_property
+    def steps(self) -> int:
+        """Most steps of :meth:`matches` for each character of a text."""
+        return sum(run.steps for run in self._runs)
 
     @cached_property
     def _runs(self) -> list[_Run]:
@@ -91,6 +108,6 @@ def _runs(parts: list[object]) -> list[_Run]:
             current.append(part)
             continue
         text = "".join("." if each is _ONE else re.escape(str(each)) for each in current)
-        runs.append(_Run(re.compile(text, re.DOTALL), len(current)))
+        runs.append(_Run(re.compile(text, re.DOTALL), len(current), len(current) if _ONE in current else 1))
         current = []
     return runs

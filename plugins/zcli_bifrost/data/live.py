@@ -18,6 +18,8 @@ from zcli_bifrost.data.queries import Queries, Selection
 from zcli_bifrost.data.reads import keys_of, rows_by_keys
 from zcli_bifrost.data.subscriptions import ChangedRows, Deliver, Group, Subscriptions
 
+#: Most steps that the patterns of subscriptions take in one poll. They occupy the event loop.
+MAX_EFFORT = 2_000_000
 #: The changed rows of one poll may have as many characters as this number of events: they are for several groups.
 _SUBSCRIBERS = 8
 
@@ -86,15 +88,20 @@ class LiveUpdates:
 
     def deliver(self, batch: Batch) -> None:
         """Send the events of a batch."""
+        effort = MAX_EFFORT
         for model, groups in self.subscriptions.groups().items():
             # Without rows, the model had no subscribers when the batch was read.
             changed = batch.rows.get(model) or ChangedRows(self._queries[model].model, batch.found.keys(model), {})
+            unknown = ChangedRows(changed.model, None, {})
             for group in groups:
+                needed = group.effort(changed) if group in self._in_step else 0
+                shown = changed if needed <= effort else unknown
+                effort -= needed if shown is changed else 0
                 if group in self._in_step:
-                    self._send(group, changed, batch.found.version)
+                    self._send(group, shown, batch.found.version)
                 else:
                     group.miss(changed)
-                if group.missed is None or changed.keys is None:
+                if group.missed is None or shown.keys is None:
                     group.loaded = False
                 if not group.loaded:
                     self._load(group)

@@ -8,8 +8,9 @@ a change needs no history: the rows with the changed keys are read again, and co
 - a row that it showed and no longer shows: ``delete``, with its key. The row may be deleted, may no longer meet the
   filters, or may belong to another owner;
 - a row that it showed neither before nor now: nothing, so that no client learns of it;
-- a change of more rows than the change table names, or of rows that are too large together, or a group with more rows
-  than it can hold: ``refresh``. The client reads again. It also comes if the change was not about rows of the group.
+- a change of more rows than the change table names, of rows that are too large together, or of too many large rows for
+  the patterns of the filters, or a group with more rows than it can hold: ``refresh``. The client reads again. It also
+  comes if the change was not about rows of the group.
 
 Changes that follow each other quickly are combined: a client gets the last state of a row, and not each one between.
 """
@@ -58,22 +59,23 @@ class ChangedRows:
     """The rows of one model that have changed, as they are now.
 
     Attributes:
+        model: The model.
         keys: Their keys, with the version of the last change of each; None if there are too many.
         rows: The rows that exist, by key.
     """
 
     def __init__(self, model: Model, keys: Mapping[Any, int] | None, rows: Mapping[Any, Mapping[str, Any]]) -> None:
+        self.model = model
         self.keys = keys
         self.rows = rows
-        self._model = model
         self._texts: dict[Any, str] = {}
 
     def text(self, key: Any) -> str:
         """Return a row as JSON; it is made once for all groups."""
         if key not in self._texts:
-            fields = tuple(self._model.fields)
+            fields = tuple(self.model.fields)
             row = self.rows[key]
-            self._texts[key] = dumps(ready_rows(self._model, fields, [[row[name] for name in fields]])[0])
+            self._texts[key] = dumps(ready_rows(self.model, fields, [[row[name] for name in fields]])[0])
         return self._texts[key]
 
 
@@ -94,6 +96,7 @@ class Group:
         self.model = model
         self.filters = filters
         self.sight = sight
+        self._has_patterns = any(each.op == "like" for each in filters.conditions)
         self.subscribers: set[Hashable] = set()
         self.keys: set[Any] | None = None
         self.loaded = False
@@ -103,8 +106,16 @@ class Group:
 
     def shows(self, row: Mapping[str, Any]) -> bool:
         """Return whether subscribers may see a row and have asked for it."""
-        owner = self.sight.owner
-        return (owner is None or row[str(self.model.owner)] == owner) and self.filters.matches(row)
+        return self._may_see(row) and self.filters.matches(row)
+
+    def _may_see(self, row: Mapping[str, Any]) -> bool:
+        return self.sight.owner is None or row[str(self.model.owner)] == self.sight.owner
+
+    def effort(self, changed: ChangedRows) -> int:
+        """Return how many steps the patterns of the filters take to be compared with changed rows, at most."""
+        if not self._has_patterns:
+            return 0
+        return sum(self.filters.effort(row) for row in changed.rows.values() if self._may_see(row))
 
     def miss(self, changed: ChangedRows) -> None:
         """Note a change that comes while the keys are loaded."""
