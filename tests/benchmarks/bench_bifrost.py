@@ -1,7 +1,7 @@
-"""The cost of reads, writes and events of the data library of zBifrost, beside SQLAlchemy alone.
+"""The cost of zBifrost: its data library beside SQLAlchemy alone, and its server beside ``z.comm.websocket`` alone.
 
-It is CPU time, user and system, of this process and all its threads; with PostgreSQL wall time, because most of the
-work is in the server. Turns of both sides alternate and medians are compared. Takes about a minute.
+It is CPU time, user and system, of a process and all its threads; with PostgreSQL wall time, because most of the work
+is in the database. Turns of both sides alternate and medians are compared. Takes about two minutes.
 """
 
 from __future__ import annotations
@@ -28,11 +28,19 @@ from zcli_bifrost.data.service import DataService
 from zcli_bifrost.data.tables import make_tables
 from zcli_bifrost.settings import Bifrost
 
+from tests.benchmarks import bifrost_load
+from tests.benchmarks import websocket_load as load
+from tests.benchmarks.bench_websocket import Server, allow_sockets, medians
 from tests.benchmarks.report import Row
 
 TURNS = 15
 CALLS = 60
 ROWS = 2000
+#: For the rows about the server.
+TURNS_OF_WIRE = 7
+SUBSCRIBERS = 1000
+ROUNDS = 20
+_ROWS_OF_WIRE = [{"title": "a" * 100, "points": n} for n in range(20)]
 ACTOR = Actor("ann", "user")
 MODELS: dict[str, Any] = {
     "tasks": {
@@ -47,13 +55,68 @@ MODELS: dict[str, Any] = {
 
 
 def measure() -> list[Row]:
-    """Return rows for SQLite, and for PostgreSQL if its programs are installed."""
+    """Return rows for SQLite, for PostgreSQL if its programs are installed, and for the server."""
+    allow_sockets(4000)
     with tempfile.TemporaryDirectory() as folder:
         rows = asyncio.run(_rows(f"sqlite:///{folder}/bench.db", "SQLite", time.process_time))
     with _postgresql() as url:
         if url is not None:
             rows += asyncio.run(_rows(url, "PostgreSQL, wall time", time.perf_counter))
-    return rows
+    return [*rows, _cached_read(), _update(SUBSCRIBERS, 1.2), _update(1, None)]
+
+
+def _cached_read() -> Row:
+    """Compare a cached read with an echo of its answer, on 20 connections with 2 requests in flight each."""
+    size = 0
+
+    def one(server: Server) -> float:
+        nonlocal size
+        with load.clients(server.port, 20) as sockets:
+            frames = [load.client_frame(b"a" * size, True)]
+            if server.name == "bifrost":
+                bifrost_load.ask(sockets[0], "create", model="tasks", data=_ROWS_OF_WIRE)
+                size = len(bifrost_load.ask(sockets[0], "read", model="tasks", limit=20))
+                for sock in sockets[1:]:
+                    bifrost_load.ask(sock, "connection_info")
+                frames = [bifrost_load.request("read", number, model="tasks", limit=20) for number in range(10, 100)]
+            load.echo_frames(sockets, frames, 2, 0.1)
+            before = server.cpu
+            done = load.echo_frames(sockets, frames, 2, 0.5)
+            return (server.cpu - before) / done * 1e6
+
+    found = medians(("bifrost", "product"), TURNS_OF_WIRE, one)
+    return Row(f"cached read, an answer of {size} bytes", found["bifrost"], "echo", found["product"], "us", 3.0)
+
+
+def _update(subscribers: int, budget: float | None) -> Row:
+    """Compare an update, with its events for so many subscribers, with a broadcast of the size of such an event.
+
+    The cost of an update with one subscriber is that of the database: the write, and reading the change and its row.
+    """
+    size = 0
+
+    def one(server: Server) -> float:
+        nonlocal size
+        with load.clients(server.port, subscribers + 1) as (writer, *others):
+            if server.name == "product":
+                load.broadcast(writer, others, b"B" * size, 2)
+                before = server.cpu
+                load.broadcast(writer, others, b"B" * size, ROUNDS)
+                return (server.cpu - before) / ROUNDS * 1e6
+            bifrost_load.ask(writer, "create", model="tasks", data=_ROWS_OF_WIRE[0])
+            for sock in others:
+                bifrost_load.ask(sock, "subscribe", model="tasks")
+            frame = bifrost_load.request("update", model="tasks", filters={"id": 1}, data={"title": "b" * 100})
+            writer.sendall(frame)
+            bifrost_load.Frames(writer).answer()
+            (size,) = {len(bifrost_load.Frames(sock).next()) for sock in others}
+            before = server.cpu
+            bifrost_load.updates(writer, others, frame, ROUNDS)
+            return (server.cpu - before) / ROUNDS * 1e6
+
+    found = medians(("bifrost", "product"), TURNS_OF_WIRE, one)
+    what = f"update, subscribers: {subscribers}, events of {size} bytes"
+    return Row(what, found["bifrost"], "broadcast", found["product"], "us", budget)
 
 
 async def _rows(url: str, name: str, clock: Callable[[], float]) -> list[Row]:

@@ -296,6 +296,26 @@ async def product(sock: socket.socket, room: str | None = None) -> None:
     await serving
 
 
+async def bifrost(sock: socket.socket) -> None:
+    """zBifrost with a model in SQLite."""
+    from zCLI import zCLI
+
+    sock.close()
+    everybody = {action: ["*"] for action in ("read", "create", "update", "delete")}
+    fields = {
+        "id": {"type": "int", "pk": True},
+        "title": {"type": "text", "max_length": 200},
+        "points": {"type": "int"},
+    }
+    z = zCLI({
+        "deployment": "Production", "logger": "PROD", "logger_path": tempfile.mkdtemp(), "zMode": "zBifrost",
+        "websocket": {"max_connections": 10_000, "ping_interval": 3600},
+        "bifrost": {"models": {"tasks": {"fields": fields, "access": everybody}}},
+    })  # fmt: skip
+    print((await asyncio.to_thread(z.bifrost.start_background, port=0)).port, flush=True)
+    await asyncio.Event().wait()
+
+
 PEERS: dict[str, Callable[[socket.socket], Awaitable[None]]] = {
     "floor": floor,
     "zcli": zcli,
@@ -303,6 +323,7 @@ PEERS: dict[str, Callable[[socket.socket], Awaitable[None]]] = {
     "zcli-pure": zcli_pure,
     "product": product,
     "product-room": functools.partial(product, room="news"),
+    "bifrost": bifrost,
     "websockets": websockets_,
     "aiohttp": aiohttp_,
     "picows": picows_,

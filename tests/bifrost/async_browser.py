@@ -74,6 +74,7 @@ class AsyncBrowser:
             await self._connection.send(json.dumps({**seen, "event": event, **data, "_requestId": number}))
             return await answer
         except WebSocketException:
+            await self.disconnect()
             raise Disconnected from None
         finally:
             self._waiting.pop(number, None)
@@ -142,7 +143,7 @@ class Replica(AsyncBrowser):
         self.rows: dict[Any, Mapping[str, Any]] = {}
         self.reads = self.events = 0
         self._complete = complete
-        self._version = 0
+        self._version = self._read_version = 0
         self._unsure = asyncio.Event()
         self._buffer: list[dict[str, Any]] | None = []
 
@@ -169,11 +170,10 @@ class Replica(AsyncBrowser):
         assert "result" in answer, answer
         self.reads += 1
         self.rows = {row["id"]: row for row in answer["result"]["rows"]}
-        self._version = answer["_version"]
+        self._version = self._read_version = answer["_version"]
         events, self._buffer = self._buffer, None
         for data in events:
-            if data["version"] > answer["_version"]:
-                self._take(data)
+            self._take(data)
 
     def changed(self, data: dict[str, Any]) -> None:
         """Take an event, or keep it until the rows are read."""
@@ -189,6 +189,8 @@ class Replica(AsyncBrowser):
         self._buffer = []
 
     def _take(self, data: dict[str, Any]) -> None:
+        if data["version"] <= self._read_version:  # the read has it already; the event may come after its answer
+            return
         if data["version"] > self._version and not self._unsure.is_set():
             self._complete(self, self._version)
         self._version = data["version"]

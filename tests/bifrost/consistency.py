@@ -155,6 +155,7 @@ class _Checker:
         version, first = self._of_row[row].after(newest) if row in self._of_row else (float("inf"), float("inf"))
         stale = max(0.0, read.sent - first)
         what = f"{row} is {value!r} (version {newest}) in version {read.version}, cached {read.cached}"
+        what += f", for client {read.client}"
         own = self._of_client.get((read.client, row))
         if own is not None and own.after(newest)[1] <= read.sent:
             return Seen(stale, f"older than an own write ({own.after(newest)[0]}): {what}")
