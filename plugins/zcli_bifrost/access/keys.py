@@ -4,13 +4,8 @@ The id names the key in the table, in commands and in logs. The secret has 256 r
 stored.
 
 The hash is SHA-256, which is fast. A slow hash, as for passwords, protects texts that people choose, because an
-<<<<<<< HEAD
 attacker who has the table can try the likely ones. No attacker can try 2^256 random secrets, and a slow hash would
 let every client with a wrong key occupy the server's processor.
-=======
-attacker who has the table can try the likely ones. No attacker can try 2^256 random secrets, and a slow hash would let
-every client with a wrong key occupy the server's processor.
->>>>>>> attack17
 """
 
 from __future__ import annotations
