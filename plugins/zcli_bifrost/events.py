@@ -85,7 +85,10 @@ class DataEvents:
         return Result(encode(self._data.describe(client.actor, _model(data))))
 
     async def _cache_stats(self, client: BifrostClient, data: dict[str, Any]) -> Result:
-        return Result(encode(dict(self._data.cache_stats())))
+        stats = dict(self._data.cache_stats())
+        if client.actor.role != self._admin_role:  # how large the results of others are
+            del stats["entries"], stats["bytes"]
+        return Result(encode(stats))
 
     async def _clear_cache(self, client: BifrostClient, data: dict[str, Any]) -> Result:
         self._require_admin(client)

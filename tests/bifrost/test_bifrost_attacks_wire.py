@@ -101,6 +101,7 @@ def test_schema_shows_only_what_the_role_may_know(app: Application) -> None:
     with app.user("mallory") as mallory:
         for answer in (mallory.info, mallory.ask("discover"), mallory.ask("connection_info")):
             assert "staff" not in json.dumps(answer)
+        assert mallory.ask("cache_stats")["result"].keys() == {"hits", "misses", "expired", "ttl"}
         for event in ("get_schema", "subscribe", "unsubscribe"):
             answers = [json.dumps(mallory.ask(event, model=model)).replace(model, "M") for model in ("staff", "ffats")]
             assert answers[0] == answers[1]

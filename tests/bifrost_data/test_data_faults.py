@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
+import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -41,6 +43,71 @@ async def test_database_locked_fails_and_recovers(sqlite_url: str) -> None:
         other.execute("ROLLBACK")
         other.close()
         await service.create(ANN, "folders", {"title": "b"})
+
+
+@pytest.mark.slow
+@in_loop
+async def test_slow_writes_leave_the_lock_to_others(sqlite_url: str) -> None:
+    """A client that makes slow writes one after another cannot keep 'zcli bifrost revoke' from writing."""
+    async with serving(sqlite_url) as service:
+
+        def write(connection: Any) -> None:
+            connection.exec_driver_sql("DELETE FROM folders")
+            time.sleep(0.4)
+
+        writes = [asyncio.ensure_future(service.database.write(write)) for _ in range(10)]
+        file = str(make_url(sqlite_url).database)
+        for _ in range(3):
+            with contextlib.closing(sqlite3.connect(file, timeout=1.2, check_same_thread=False)) as other:
+                await asyncio.to_thread(other.execute, "BEGIN IMMEDIATE")
+        for each in writes[1:]:
+            each.cancel()
+        await asyncio.wait(writes)
+
+
+@in_loop
+async def test_requests_that_wait_are_dropped_with_their_client(sqlite_url: str) -> None:
+    """What has not begun when a connection ends is not done: its key may be revoked, and it may connect again."""
+    async with serving(sqlite_url) as service:
+        await service.create(ANN, "folders", {"title": "a"})
+        busy = threading.Event()
+        occupied = [asyncio.ensure_future(service.database.run(busy.wait, writes=True))]
+        occupied += [asyncio.ensure_future(service.database.run(busy.wait)) for _ in range(database.READERS + 1)]
+        requests = [
+            service.create(ANN, "folders", {"title": "b"}),
+            service.update(ANN, "folders", {"id": 1}, {"title": "c"}),
+        ]
+        requests += [service.read(ANN, "folders", no_cache=no_cache) for no_cache in (True, False, False)]
+        waiting = [asyncio.ensure_future(each) for each in requests]
+        await until(lambda: service.database._waiting >= len(occupied) + 4, "the requests to wait")
+        for each in waiting:
+            each.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        await asyncio.sleep(0.01)
+        left = service.database._waiting
+        busy.set()
+        await asyncio.gather(*occupied)
+        assert left <= len(occupied) + 1  # the follower may wait too
+        assert [row["title"] for row in await rows_of(service, ANN, "folders")] == ["a"]
+
+
+@in_loop
+async def test_write_that_has_begun_goes_on_without_its_client(sqlite_url: str) -> None:
+    """It is done, and all who follow the rows see it."""
+    events = Events()
+    async with serving(sqlite_url, deliver=events) as service:
+        await service.subscribe(ANN, "folders", subscriber="s")
+        versions: list[int] = []
+        service.on_write = versions.append
+        with service.database.writing() as connection:  # the request waits for the lock
+            request = asyncio.ensure_future(service.create(ANN, "folders", {"title": "a"}))
+            await asyncio.sleep(0)  # the request begins
+            await until(service.database._writers._work_queue.empty, "the write to begin")
+            request.cancel()
+            await asyncio.wait([request])
+            connection.rollback()
+        await until(lambda: events.of("s"), "the event")
+        await until(lambda: versions, "the hint to other processes")
 
 
 @in_loop

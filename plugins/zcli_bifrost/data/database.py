@@ -36,6 +36,9 @@ MAX_WAITING = 1000
 #: text, so running statements are also looked at every so often, in seconds.
 _CHECK_EVERY = 20_000
 _LOOK_EVERY = 1.0
+#: A program that waits for the lock of SQLite looks at most every 0.1 s whether it is free. After a write of ``_LONG``
+#: seconds this process leaves it free for ``_PAUSE`` seconds, so that no client can keep others from writing.
+_LONG, _PAUSE = 0.2, 0.25
 
 
 class Database:
@@ -93,7 +96,7 @@ class Database:
         Raises:
             DataError: ``failed``: the connection was lost during the commit, so that the result is unknown.
         """
-        with self._writing.connect() as connection, self._watched(connection):
+        with self._polite(), self._writing.connect() as connection, self._watched(connection):
             yield connection
             try:
                 connection.commit()
@@ -102,6 +105,16 @@ class Database:
                     raise
                 self._log.error("bifrost: the connection was lost during a commit: %s", describe(error))
                 raise DataError("failed", "the database was lost; the change may or may not have been made") from None
+
+    @contextlib.contextmanager
+    def _polite(self) -> Iterator[None]:
+        """Leave the lock of SQLite to other programs for a moment, if the block has held it for long."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            if self.dialect == "sqlite" and time.monotonic() - began > _LONG:
+                time.sleep(_PAUSE)
 
     def read_in_thread(self, work: Callable[[Connection], T]) -> T:
         """Run work that only reads; once more if the connection was lost, because a pooled one may be out of date."""
@@ -141,7 +154,8 @@ class Database:
     async def run(self, work: Callable[[], T], *, writes: bool = False) -> T:
         """Run work in a thread. Failures of the database become DataError; IntegrityError is raised as it is.
 
-        The work goes on if this coroutine is cancelled. :meth:`_stop_overdue` ends it when its time is over.
+        If this coroutine is cancelled, work that waits for a thread is dropped, and work that has begun goes on.
+        :meth:`_stop_overdue` ends it when its time is over.
         """
         if self._waiting >= MAX_WAITING:
             raise DataError("too_many", "too many requests wait for the database; send it again later")
@@ -155,7 +169,11 @@ class Database:
         if self._timer is None:
             self._look_again()
         # A statement may wait for a lock and then run, and connecting has its own time limit.
-        done, _ = await asyncio.wait((future,), timeout=3 * self.timeout + 1)
+        try:
+            done, _ = await asyncio.wait((future,), timeout=3 * self.timeout + 1)
+        except asyncio.CancelledError:
+            future.cancel()
+            raise
         if not done:
             maybe = "; the change may or may not have been made" if writes else ""
             raise DataError("failed", f"the database does not respond{maybe}")
@@ -205,7 +223,7 @@ class Database:
         SQLite is interrupted. PostgreSQL has this time limit itself, so only a server that does not respond is left.
         """
         self._timer = None
-        if self._waiting:
+        if self._waiting or self._in_use:
             self._look_again()
         sqlite = self.dialect == "sqlite"
         overdue = time.monotonic() - (self.timeout if sqlite else 3 * self.timeout)

@@ -52,6 +52,30 @@ class ReadResult(NamedTuple):
     cached: bool
 
 
+class _Pending:
+    """A read that is under way, for the requests that wait for it."""
+
+    def __init__(self, model: str, task: asyncio.Task[ReadResult]) -> None:
+        self.model = model
+        self._task = task
+        self._waiting = 0
+
+    async def result(self) -> ReadResult:
+        """Wait for the result. The read is given up when no request waits for it any more."""
+        self._waiting += 1
+        try:
+            return await asyncio.shield(self._task)
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                self._task.cancel()
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether no request waits for it."""
+        return not self._waiting
+
+
 class DataService:
     """Models in a database, for actors.
 
@@ -75,7 +99,7 @@ class DataService:
         self._follower = Follower(self._take_changes, log)
         self._cache = ReadCache(settings.cache_max, settings.cache_ttl)
         #: Reads whose result will be kept, by the key of the request.
-        self._pending: dict[str, tuple[str, asyncio.Task[ReadResult]]] = {}
+        self._pending: dict[str, _Pending] = {}
 
     async def start(self, deliver: Deliver | None = None) -> None:
         """Make missing tables, check the existing ones, and follow the changes of all processes.
@@ -190,27 +214,30 @@ class DataService:
                 if entry is not None:
                     return ReadResult(entry.text, max(entry.version, self._follower.known), True)
                 pending = self._pending.get(key)
-                if pending is not None:
-                    result = await asyncio.shield(pending[1])
+                if pending is not None and not pending.is_given_up:
+                    result = await self._result_of(key, pending)
                     if result.version >= seen:
                         return result
         request = parse_read(found, filters, fields, order_by, limit, offset, self._rows_max)
         if key is None:
             return await self._read_now(found, request, sight)
-        task = self._loop.create_task(self._read_and_keep(key, found, request, sight))
-        self._pending[key] = model, task
         # A task of its own, because others may wait for it when this request is cancelled.
-        return await asyncio.shield(task)
+        task = self._loop.create_task(self._read_and_keep(key, found, request, sight))
+        pending = self._pending[key] = _Pending(model, task)
+        return await self._result_of(key, pending)
+
+    async def _result_of(self, key: str, pending: _Pending) -> ReadResult:
+        try:
+            return await pending.result()
+        finally:
+            if pending.is_given_up and self._pending.get(key) is pending:
+                del self._pending[key]
 
     async def _read_and_keep(self, key: str, model: Model, request: ReadRequest, sight: Sight) -> ReadResult:
-        task, generation = asyncio.current_task(), self._cache.generation
-        try:
-            result = await self._read_now(model, request, sight)
-            self._cache.store(key, model.name, result.text, result.version, generation)
-            return result
-        finally:
-            if self._pending.get(key) == (model.name, task):
-                del self._pending[key]
+        generation = self._cache.generation
+        result = await self._read_now(model, request, sight)
+        self._cache.store(key, model.name, result.text, result.version, generation)
+        return result
 
     async def _read_now(self, model: Model, request: ReadRequest, sight: Sight) -> ReadResult:
         def work(connection: Connection) -> ReadResult:
@@ -300,17 +327,21 @@ class DataService:
             raise conflict_of(error, clashes) from None
 
     async def _write(self, model: Model, work: Callable[[], Written]) -> Written:
-        async def write() -> Written:
-            written = await self.database.run(work, writes=True)
+        def write() -> Written:
+            written = work()
             if written.count:
-                self._model_changed(model.name, written.version)
-                self._follower.wake()
-                if self.on_write is not None:
-                    self.on_write(written.version)
+                with contextlib.suppress(RuntimeError):  # the loop is closed
+                    # Not after the await, which a cancelled request does not reach.
+                    self._loop.call_soon_threadsafe(self._written, model, written.version)
             return written
 
-        # A task of its own, because the write goes on when this request is cancelled.
-        return await asyncio.shield(self._loop.create_task(write()))
+        return await self.database.run(write, writes=True)
+
+    def _written(self, model: Model, version: int) -> None:
+        self._model_changed(model.name, version)
+        self._follower.wake()
+        if self.on_write is not None:
+            self.on_write(version)
 
     # --- following ---
 
@@ -381,7 +412,7 @@ class DataService:
     def _model_changed(self, model: str, version: int) -> None:
         self._cache.model_changed(model, version)
         # No further request may wait for a read that began before the change.
-        for key in [key for key, (name, _) in self._pending.items() if name == model]:
+        for key in [key for key, pending in self._pending.items() if pending.model == model]:
             del self._pending[key]
 
     # --- the cache ---
