@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -619,12 +620,23 @@ JSON = st.recursive(
 )
 
 
+def _without_random_keys(found: Any) -> Any:
+    """Return what a client sees, without the keys that the database has made, which differ and decide the order."""
+
+    def text(value: Any) -> str:
+        return re.sub(r"\b[0-9a-f]{32}\b", "KEY", json.dumps(value))
+
+    if isinstance(found, dict) and "rows" in found:
+        return sorted(map(text, found["rows"])), found["total"]
+    return text(found)
+
+
 @pytest.mark.slow
 def test_random_requests_tell_nothing_about_others(tmp_path: Any) -> None:
     """Filters, options and data of any form, on both worlds side by side."""
 
     async def both(request: tuple[Any, ...]) -> None:
-        found = [await world.call(MALLORY, *request) for world in worlds]
+        found = [_without_random_keys(await world.call(MALLORY, *request)) for world in worlds]
         assert found[0] == found[1]
 
     worlds: list[World] = []

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data_services import ADMIN, ANN, Events, in_loop, rows_of, serving, until
+from data_services import ADMIN, ANN, Events, in_loop, refused, rows_of, serving, until
 from zcli_bifrost.data import changes
 from zcli_bifrost.data.service import DataService
 
@@ -121,7 +121,7 @@ async def test_follower_behind_reads_everything_again(sqlite_url: str) -> None:
     async with serving(sqlite_url, deliver=events) as service:
         await service.create(ANN, "notes", {"text": "x"})
         await service.subscribe(ANN, "notes", subscriber="s")
-        await until(service._follower.is_current, "the first poll")
+        await until(lambda: service._follower.known == 1 and service._follower.is_current(), "the poll of the write")
         await service.read(ANN, "notes")
         await service.read(ANN, "notes")
 
@@ -132,7 +132,7 @@ async def test_follower_behind_reads_everything_again(sqlite_url: str) -> None:
 
         await service.database.write(replace)
         await until(lambda: service._follower.known == 0, "the follower")
-        assert events.of("s")[-1]["action"] == "refresh"
+        assert [event["action"] for event in events.of("s")][-1:] == ["refresh"]
         assert "restored" in (await service.read(ANN, "notes")).text
         await service.create(ANN, "notes", {"text": "y"})
         await until(lambda: events.of("s")[-1]["action"] == "insert", "the next event")
@@ -159,3 +159,16 @@ async def test_versions_are_those_of_the_rows(url: str) -> None:
 
         writing = asyncio.ensure_future(write())
         await asyncio.gather(read(), read(), writing)
+
+
+@in_loop
+async def test_read_after_a_result_that_is_too_large_is_current(sqlite_url: str) -> None:
+    """A statement that is stopped early must not keep its connection in an old state of the database."""
+    async with serving(sqlite_url, {"notes": {"fields": {"text": "text"}}}, result_max=10_000, cache_ttl=0) as service:
+        await service.create(ANN, "notes", [{"text": "x" * 1000}] * 50)
+        for _ in range(8):  # every connection for reading
+            with refused("too_many"):
+                await service.read(ANN, "notes")
+        written = await service.create(ANN, "notes", {"text": "y"})
+        for _ in range(8):
+            assert (await service.changes_since(0)).version == written.version

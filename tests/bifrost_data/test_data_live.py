@@ -205,6 +205,32 @@ def test_change_while_subscribing_is_not_missed(sqlite_url: str, rows: int) -> N
 
 
 @in_loop
+async def test_changes_while_keys_are_loaded_again_are_not_missed(sqlite_url: str) -> None:
+    """A large change while the keys are loaded after another one: the subscriber is told to read once more."""
+    events, loading, may_end = Events(), asyncio.Event(), asyncio.Event()
+    async with serving(sqlite_url, deliver=events) as service:
+        await service.subscribe(ANN, "notes", subscriber="s")
+        read = service.database.read
+
+        async def slow(work: Any) -> Any:
+            result = await read(work)
+            if "_load_keys" in work.__qualname__ and not may_end.is_set():
+                loading.set()
+                await may_end.wait()
+            return result
+
+        service.database.read = slow  # type: ignore[method-assign]
+        first = await service.create(ANN, "notes", [{"text": "x"}] * 600)
+        await loading.wait()
+        second = await service.create(ANN, "notes", [{"text": "y"}] * 600)
+        await until(lambda: service._follower.known == second.version, "the follower")
+        may_end.set()
+        assert [(event["action"], event["version"]) for event in events.of("s")] == [
+            ("refresh", first.version), ("refresh", second.version),
+        ]  # fmt: skip
+
+
+@in_loop
 async def test_flood_of_changes_is_combined(sqlite_url: str) -> None:
     """A slow subscriber gets the last state of a row, and not each one between."""
     events = Events()

@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from zcli_bifrost.data.access import Sight
-from zcli_bifrost.data.changes import MAX_KEYS, Changes, changes_since, version_of
+from zcli_bifrost.data.changes import Changes, changes_since, version_of
 from zcli_bifrost.data.database import Database, snapshot
 from zcli_bifrost.data.errors import DataError
 from zcli_bifrost.data.filters import Filters
 from zcli_bifrost.data.models import Model
 from zcli_bifrost.data.queries import Queries, Selection
 from zcli_bifrost.data.reads import keys_of, rows_by_keys
-from zcli_bifrost.data.subscriptions import ChangedRows, Deliver, Group, Subscriptions
+from zcli_bifrost.data.subscriptions import ChangedRows, DataEvent, Deliver, Group, Subscriptions
 
 #: Most steps that the patterns of subscriptions take in one poll. They occupy the event loop.
 MAX_EFFORT = 2_000_000
@@ -101,6 +101,9 @@ class LiveUpdates:
                     self._send(group, shown, batch.found.version)
                 else:
                     group.miss(changed)
+                    if group.missed is None:
+                        # Its keys are loaded again, which does not show what has changed since they were loaded before.
+                        self._send_event(group, group.event("refresh", batch.found.version))
                 if group.missed is None or shown.keys is None:
                     group.loaded = False
                 if not group.loaded:
@@ -108,9 +111,11 @@ class LiveUpdates:
 
     def _send(self, group: Group, changed: ChangedRows, version: int) -> None:
         for event in group.events(changed, version):
-            if self._deliver is not None:
-                small = event if len(event.text) <= self._max_size else group.event("refresh", version)
-                self._deliver(small, frozenset(group.subscribers))
+            self._send_event(group, event if len(event.text) <= self._max_size else group.event("refresh", version))
+
+    def _send_event(self, group: Group, event: DataEvent) -> None:
+        if self._deliver is not None:
+            self._deliver(event, frozenset(group.subscribers))
 
     def _read(self, connection: Connection, known: int, wanted: Mapping[str, set[Any]]) -> Batch:
         with snapshot(connection):
@@ -145,7 +150,7 @@ class LiveUpdates:
             while True:
                 group.missed = {}
                 group.keys, group.version = await self._database.read(read)
-                if group.missed is not None and len(group.missed) <= MAX_KEYS:
+                if group.missed is not None:
                     group.loaded = True
                     return
         finally:

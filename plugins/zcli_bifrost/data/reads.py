@@ -167,6 +167,7 @@ def _fetch(result: Any, wide: list[int], max_size: int) -> list[Any]:
         rows += chunk
         size += sum(_size(row[place]) for row in chunk for place in wide)
         if size > max_size:
+            result.close()  # else SQLite keeps this state of the database for all later reads of the connection
             raise DataError("too_many", f"the result has more than {max_size} bytes; ask for fewer rows or fields")
     return rows
 

@@ -32,6 +32,8 @@ from zcli_bifrost.data.reads import dumps, ready_rows
 #: Most keys that one group holds, and all groups of a process together. A set takes about 100 bytes for each.
 MAX_GROUP_KEYS = 10_000
 MAX_KEYS = 500_000
+#: Most keys that are noted while the keys of a group are loaded.
+MAX_MISSED = 500
 
 
 class DataEvent(NamedTuple):
@@ -123,6 +125,8 @@ class Group:
             self.missed = None
         else:
             self.missed.update(changed.keys)
+            if len(self.missed) > MAX_MISSED:
+                self.missed = None
 
     def events(self, changed: ChangedRows, version: int) -> Iterator[DataEvent]:
         """Yield the events of a change, and take it over. The rows of missed keys must be in the change."""
