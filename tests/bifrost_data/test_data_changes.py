@@ -166,8 +166,10 @@ async def test_read_after_a_result_that_is_too_large_is_current(sqlite_url: str)
     """A statement that is stopped early must not keep its connection in an old state of the database."""
     async with serving(sqlite_url, {"notes": {"fields": {"text": "text"}}}, result_max=10_000, cache_ttl=0) as service:
         await service.create(ANN, "notes", [{"text": "x" * 1000}] * 50)
+        kept = []  # an error keeps the result of its statement alive
         for _ in range(8):  # every connection for reading
-            with refused("too_many"):
+            with refused("too_many") as error:
+                kept.append(error)
                 await service.read(ANN, "notes")
         written = await service.create(ANN, "notes", {"text": "y"})
         for _ in range(8):
