@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data_services import ADMIN, ANN, Events, in_loop, refused, rows_of, serving, until
+from data_services import ADMIN, ANN, Events, in_loop, rows_of, serving, until
 from zcli_bifrost.data import changes
 from zcli_bifrost.data.service import DataService
 
@@ -159,18 +159,3 @@ async def test_versions_are_those_of_the_rows(url: str) -> None:
 
         writing = asyncio.ensure_future(write())
         await asyncio.gather(read(), read(), writing)
-
-
-@in_loop
-async def test_read_after_a_result_that_is_too_large_is_current(sqlite_url: str) -> None:
-    """A statement that is stopped early must not keep its connection in an old state of the database."""
-    async with serving(sqlite_url, {"notes": {"fields": {"text": "text"}}}, result_max=10_000, cache_ttl=0) as service:
-        await service.create(ANN, "notes", [{"text": "x" * 1000}] * 50)
-        kept = []  # an error keeps the result of its statement alive
-        for _ in range(8):  # every connection for reading
-            with refused("too_many") as error:
-                kept.append(error)
-                await service.read(ANN, "notes")
-        written = await service.create(ANN, "notes", {"text": "y"})
-        for _ in range(8):
-            assert (await service.changes_since(0)).version == written.version
