@@ -206,7 +206,7 @@ def test_change_while_subscribing_is_not_missed(sqlite_url: str, rows: int) -> N
 
 @in_loop
 async def test_changes_while_keys_are_loaded_again_are_not_missed(sqlite_url: str) -> None:
-    """A large change while the keys are loaded after another one: the subscriber is told to read once more."""
+    """A large change while the keys are loaded after another one: the subscriber gets another refresh."""
     events, loading, may_end = Events(), asyncio.Event(), asyncio.Event()
     async with serving(sqlite_url, deliver=events) as service:
         await service.subscribe(ANN, "notes", subscriber="s")

@@ -1,4 +1,4 @@
-"""The supervisor's own decisions, with real processes that are no Python programs and so start quickly."""
+"""Races of the supervisor and its workers, without real workers where a test needs one order of events."""
 
 from __future__ import annotations
 
