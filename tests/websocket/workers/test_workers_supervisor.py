@@ -1,4 +1,4 @@
-"""Races of the supervisor and its workers, without real workers where a test needs one order of events."""
+"""The supervisor's own decisions, with real processes that are not Python programs and so start quickly."""
 
 from __future__ import annotations
 
