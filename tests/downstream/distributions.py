@@ -8,7 +8,7 @@ from pathlib import Path
 from fresh_environment import run
 
 PROJECTS = Path(__file__).parent / "projects"
-WORKING = ("zcli-memcached", "zcli-api-key", "zcli-prometheus")
+WORKING = ("zcli-memcached", "zcli-api-key", "zcli-call-metrics")
 
 
 def wheel_of(wheels: Path, project: str) -> Path:

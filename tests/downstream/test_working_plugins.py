@@ -53,8 +53,8 @@ def test_working_plugins_are_listed_by_the_command(downstream: FreshEnvironment,
     plugins = {item["name"]: item for item in json.loads(done.stdout)}
     assert plugins["zcli_memcached"]["state"] == "active"
     assert plugins["zcli_api_key"]["provides"][0]["name"] == "api-key"
-    assert set(plugins["zcli_prometheus"]["hooks"]) >= {"zcli_http_response", "zcli_websocket_closed"}
-    assert plugins["zcli_prometheus"]["provides"] == []
+    assert set(plugins["zcli_call_metrics"]["hooks"]) >= {"zcli_http_response", "zcli_websocket_closed"}
+    assert plugins["zcli_call_metrics"]["provides"] == []
 
 
 def test_memcached_is_started_used_and_stopped(downstream: FreshEnvironment, tmp_path: Path) -> None:
