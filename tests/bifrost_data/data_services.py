@@ -119,3 +119,9 @@ async def until(condition: Callable[[], Any], what: str, seconds: float = 30.0) 
             return found
         await asyncio.sleep(0.005)
     raise AssertionError(f"{what} did not come true within {seconds:g} s")
+
+
+async def write_begun(service: DataService) -> None:
+    """Wait until a thread has taken the write that was asked for."""
+    database = service.database
+    await until(lambda: database._waiting and database._writers._work_queue.empty(), "the write to begin")

@@ -7,7 +7,7 @@ import json
 import threading
 from typing import Any
 
-from data_services import ANN, in_loop, rows_of, serving, until
+from data_services import ANN, in_loop, serving, until, write_begun
 from zcli_bifrost.data import follower
 from zcli_bifrost.data.access import ALL_ROWS
 from zcli_bifrost.data.cache import MAX_KEY, ReadCache, key_of
@@ -186,11 +186,11 @@ async def test_cancelled_write_is_in_the_next_read(sqlite_url: str) -> None:
     async with serving(sqlite_url) as service:
         await _in_step(service)
         await service.read(ANN, "folders")
-        task = asyncio.create_task(service.create(ANN, "folders", {"title": "a"}))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        task.cancel()
-        while not await rows_of(service, ANN, "folders"):
-            await asyncio.sleep(0.005)
+        with service.database.writing() as connection:  # the write waits for the lock
+            task = asyncio.create_task(service.create(ANN, "folders", {"title": "a"}))
+            await write_begun(service)
+            task.cancel()
+            await asyncio.wait([task])
+            connection.rollback()
         await until(lambda: service._follower.known == 1, "the follower")
         assert _titles(await service.read(ANN, "folders")) == ["a"]

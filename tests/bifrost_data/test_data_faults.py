@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import execute  # type: ignore[attr-defined]
-from data_services import ANN, Events, in_loop, refused, rows_of, serving, until
+from data_services import ANN, Events, in_loop, refused, rows_of, serving, until, write_begun
 from sqlalchemy.engine import make_url
 from zcli_bifrost.data import database
 from zcli_bifrost.data.service import DataService
@@ -101,8 +101,7 @@ async def test_write_that_has_begun_goes_on_without_its_client(sqlite_url: str) 
         service.on_write = versions.append
         with service.database.writing() as connection:  # the request waits for the lock
             request = asyncio.ensure_future(service.create(ANN, "folders", {"title": "a"}))
-            await asyncio.sleep(0)  # the request begins
-            await until(service.database._writers._work_queue.empty, "the write to begin")
+            await write_begun(service)
             request.cancel()
             await asyncio.wait([request])
             connection.rollback()
