@@ -1,4 +1,4 @@
-"""The requests of one client: handled at the same time, each answered once."""
+"""The requests of one client: handled at the same time, each with one response."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 #: Most plain functions that run for one client at a time, each in a thread of its own; further ones wait.
 MAX_THREADS = 8
-#: What a large answer may add to what the client has not read yet.
+#: What a large response may add to what the client has not read yet.
 _UNREAD = 64 * 1024
 
 #: Handles an event of a client.
@@ -39,11 +39,11 @@ class Limits(NamedTuple):
 
     Attributes:
         requests: Most requests that are handled at the same time.
-        answer: Size of the largest answer, in bytes.
+        response: Size of the largest response, in bytes.
     """
 
     requests: int
-    answer: int
+    response: int
 
 
 class BifrostClient:
@@ -63,7 +63,7 @@ class BifrostClient:
         self._log = log
         self._requests = 0
         self._ids: set[RequestId] = set()
-        # One answer at a time waits for a client that reads slowly, so that all together stay within its limit.
+        # One response at a time waits for a client that reads slowly, so that all together stay within its limit.
         self._sending = asyncio.Lock()
 
     async def receive(self, message: str | bytes, find: Callable[[str], EventHandler | None]) -> None:
@@ -80,7 +80,7 @@ class BifrostClient:
             text = f"a request with the _requestId {request.request_id!r} is being handled already"
             await self._send_error(request.request_id, text, "conflict")
         elif self._requests >= self._limits.requests:
-            text = f"{self._requests} requests of this client are being handled already; wait for an answer"
+            text = f"{self._requests} requests of this client are being handled already; wait for a response"
             await self._send_error(request.request_id, text, "too_many")
         else:
             self._requests += 1
@@ -90,16 +90,16 @@ class BifrostClient:
 
     async def _handle(self, request: Request, handler: EventHandler) -> None:
         try:
-            answer = await self._answer(request, handler)
-            if answer is not None:
-                await self._send(answer)
+            response = await self._respond(request, handler)
+            if response is not None:
+                await self._send(response)
         finally:
             self._requests -= 1
             if request.request_id is not None:
                 self._ids.discard(request.request_id)
 
-    async def _answer(self, request: Request, handler: EventHandler) -> str | None:
-        """Return the answer to a request; None if it wants none."""
+    async def _respond(self, request: Request, handler: EventHandler) -> str | None:
+        """Return the response to a request; None if it needs none."""
         request_id = request.request_id
         try:
             result = await handler(self, request.data)
@@ -113,11 +113,11 @@ class BifrostClient:
         else:
             if request_id is None:
                 return None
-            answer = result_message(request_id, result)
-            if _size(answer) <= self._limits.answer:
-                return answer
-            text = "the result of the event %r for %r has %d bytes; an answer may have %d (websocket.max_send_buffer)"
-            self._log.error(text, request.event, self.connection, _size(answer), self._limits.answer)
+            response = result_message(request_id, result)
+            if _size(response) <= self._limits.response:
+                return response
+            text = "the result of the event %r for %r has %d bytes; a response may have %d (websocket.max_send_buffer)"
+            self._log.error(text, request.event, self.connection, _size(response), self._limits.response)
             return self._error(request_id, "the request was handled, but its result is too large to be sent", "failed")
         return self._error(request_id, "the server failed to handle the request", "failed")
 
@@ -140,8 +140,8 @@ class BifrostClient:
             await self.connection.send(message)
 
 
-def largest_answer(max_send_buffer: int) -> int:
-    """Return the size of the largest answer, in bytes, that does not end the connection of a client that reads."""
+def largest_response(max_send_buffer: int) -> int:
+    """Return the size of the largest response, in bytes, that does not end the connection of a client that reads."""
     return max(max_send_buffer - _UNREAD, max_send_buffer // 2)
 
 

@@ -1,8 +1,8 @@
 """The messages between a client and the server, as JSON.
 
-A request is ``{"event": NAME, "_requestId": ID, ...}``, an answer ``{"_requestId": ID, "result": ...}`` or
+A request is ``{"event": NAME, "_requestId": ID, ...}``, a response ``{"_requestId": ID, "result": ...}`` or
 ``{"_requestId": ID, "error": TEXT, "code": CODE, "fields": {...}}``, and everything else that the server sends
-``{"event": NAME, "data": ...}``. A request without ``_requestId`` gets an answer only if it fails.
+``{"event": NAME, "data": ...}``. A request without ``_requestId`` gets a response only if it fails.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_EVENT_LENGTH = 100
 RequestId = int | str
 
 
-class InvalidMessage(Exception):  # noqa: N818 - it is answered, not raised to a caller
+class InvalidMessage(Exception):  # noqa: N818 - the client gets it as a response
     """A message that is not a request.
 
     Attributes:
@@ -41,7 +41,7 @@ class Request(NamedTuple):
 
     Attributes:
         event: Its name.
-        request_id: What its answer must have; None for a request that wants no answer.
+        request_id: What its response must have; None for a request that wants no response.
         data: The other keys.
     """
 
@@ -143,19 +143,19 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_plain, 
 
 
 def result_message(request_id: RequestId, result: Result) -> str:
-    """Return the answer with a result."""
+    """Return the response with a result."""
     version = "" if result.version is None else f',"_version":{result.version}'
     cached = ',"_cached":true' if result.cached else ""
     return f'{{"_requestId":{encode(request_id)},"result":{result.text}{version}{cached}}}'
 
 
 def error_message(request_id: RequestId | None, text: str, code: str, fields: Mapping[str, str]) -> str:
-    """Return the answer with an error; without an id if the request had none."""
-    answer: dict[str, Any] = {} if request_id is None else {"_requestId": request_id}
-    answer |= {"error": text, "code": code}
+    """Return the response with an error; without an id if the request had none."""
+    response: dict[str, Any] = {} if request_id is None else {"_requestId": request_id}
+    response |= {"error": text, "code": code}
     if fields:
-        answer["fields"] = dict(fields)
-    return encode(answer)
+        response["fields"] = dict(fields)
+    return encode(response)
 
 
 def event_message(event: str, text: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from zcli_bifrost import client_file
 from zcli_bifrost.access.tier_layer import STRATEGY
-from zcli_bifrost.client import BifrostClient, EventHandler, Limits, largest_answer
+from zcli_bifrost.client import BifrostClient, EventHandler, Limits, largest_response
 from zcli_bifrost.data.actor import Actor
 from zcli_bifrost.events import BUILTIN, DataEvents, without_models
 from zcli_bifrost.messages import MAX_EVENT_LENGTH, Result, encode, event_message
@@ -57,7 +57,7 @@ class BifrostServer:
         self._log = context.log
         self._websocket = context.app.comm.websocket
         self._limits = Limits(
-            context.config.bifrost.requests_max, largest_answer(context.config.websocket.max_send_buffer)
+            context.config.bifrost.requests_max, largest_response(context.config.websocket.max_send_buffer)
         )
         self._functions = FunctionCaller("zcli-bifrost-handler")
         self._lock = threading.Lock()
@@ -113,22 +113,7 @@ class BifrostServer:
         to: Recipient | Iterable[Recipient] = ALL,
         exclude: Recipient | Iterable[Recipient] | None = None,
     ) -> Delivery:
-        """Send an event to all clients, or to some: ``{"event": event, "data": data}``.
-
-        Args:
-            event: The name of the event.
-            data: A value that JSON can hold.
-            to: A room, ``"@identity"``, a client, or several of these; all clients if not given.
-            exclude: Clients that do not get it.
-
-        Returns:
-            The number of clients of this process, as ``z.comm.websocket.broadcast`` returns it.
-
-        Raises:
-            ValueError: The name of the event is reserved, JSON cannot hold ``data``, the message is too large for
-                ``websocket.max_send_buffer``, or the name of a room is invalid.
-            TypeError: JSON cannot hold ``data``, or ``to`` or ``exclude`` has something else.
-        """
+        """Send an event to all clients, or to some; see :class:`zcli_core.subsystems.bifrost.Bifrost`."""
         message = self._event_message(event, data)
         if to is ALL:
             return await self._websocket.broadcast(message, exclude)
@@ -151,10 +136,10 @@ class BifrostServer:
     def _event_message(self, event: str, data: Any) -> str:
         _check_event(event)
         message = event_message(event, encode(data))
-        if len(message.encode()) > self._limits.answer:
+        if len(message.encode()) > self._limits.response:
             raise ValueError(
                 f"the message of the event {event!r} has {len(message.encode())} bytes; it may have "
-                f"{self._limits.answer}, because of websocket.max_send_buffer"
+                f"{self._limits.response}, because of websocket.max_send_buffer"
             )
         return message
 
@@ -277,7 +262,7 @@ class BifrostServer:
     def _deliver(self, event: DataEvent, subscribers: Collection[Any]) -> None:
         """Send a change of rows to the clients that follow them."""
         message = event_message("data_updated", event.text)
-        if len(message.encode()) > self._limits.answer:
+        if len(message.encode()) > self._limits.response:
             news = {"subscription": event.subscription, "model": event.model, "action": "refresh"}
             message = event_message("data_updated", encode(news))
         self._websocket.publish(message, to=subscribers, local_only=True)

@@ -18,7 +18,7 @@ _OF_ROWS = ("create", "read", "update", "delete", "subscribe")
 
 
 class Disconnected(Exception):
-    """The connection was lost before the answer to a request."""
+    """The connection was lost before the response to a request."""
 
 
 class AsyncBrowser:
@@ -54,16 +54,16 @@ class AsyncBrowser:
             await asyncio.sleep(self._chance.uniform(0, 0.3))
 
     async def disconnect(self) -> None:
-        """Close the connection; requests without an answer fail."""
+        """Close the connection; requests without a response fail."""
         if self._connection is not None and self._receiver is not None:
             await self._connection.close()
             await self._receiver
 
     async def ask(self, event: str, **data: Any) -> dict[str, Any]:
-        """Return the answer to a request, with a result or an error.
+        """Return the response to a request, with a result or an error.
 
         Raises:
-            Disconnected: There is no connection, or it was lost before the answer.
+            Disconnected: There is no connection, or it was lost before the response.
         """
         if self._connection is None:
             raise Disconnected

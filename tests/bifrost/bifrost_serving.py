@@ -38,7 +38,7 @@ class Browser:
         return found
 
     def ask(self, event: str, request_id: Any = 1, **data: Any) -> dict[str, Any]:
-        """Return the answer to a request, without its id."""
+        """Return the response to a request, without its id."""
         self.send(event, request_id, **data)
         answer = self.receive()
         assert answer.pop("_requestId") == request_id

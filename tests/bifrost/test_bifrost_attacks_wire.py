@@ -151,7 +151,7 @@ def test_duplicate_keys_have_one_meaning(app: Application) -> None:
 
 
 def test_large_message_is_refused(app: Application) -> None:
-    """A megabyte of filters gets an answer; a message over the limit of the server ends the connection."""
+    """A megabyte of filters gets a response; a message over the limit of the server ends the connection."""
     with app.user("mallory") as mallory:
         size = app.z.config.websocket.max_size
         values = ["x" * 20] * 40_000

@@ -326,7 +326,7 @@ def test_requests_over_the_limit_are_refused(serve: Serve) -> None:
 
 
 def test_request_id_in_use_is_a_conflict(serve: Serve) -> None:
-    """Both requests get an answer; the id may be used again afterwards."""
+    """Both requests get a response; the id may be used again afterwards."""
     release = threading.Event()
 
     def wait(client: Any, data: dict[str, Any]) -> str:
@@ -367,7 +367,7 @@ def test_answer_over_the_send_buffer_is_an_error(serve: Serve) -> None:
         assert len(browser.ask("big", size=120_000)["result"]) == 120_000
         error = "the request was handled, but its result is too large to be sent"
         assert browser.ask("big", size=200_000) == {"error": error, "code": "failed"}
-        assert "(websocket.max_send_buffer)" in served.logged("an answer may have")
+        assert "(websocket.max_send_buffer)" in served.logged("a response may have")
 
 
 def test_large_answers_to_a_slow_client_all_arrive(serve: Serve) -> None:

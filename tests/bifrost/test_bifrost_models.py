@@ -72,7 +72,7 @@ def test_model_errors_have_code_and_fields(served: Served) -> None:
 
 
 def test_subscription_sends_changes_until_it_ends(served: Served) -> None:
-    """To its client only, with the name that the answer gave."""
+    """To its client only, with the name that the response gave."""
     with served.browser() as reader, served.browser() as writer:
         subscription = reader.ask("subscribe", model="notes", filters={"text": "a"})["result"]["subscription"]
         writer.ask("create", model="notes", data={"text": "a"})

@@ -260,7 +260,7 @@ class _Reader:
                 return {row["id"]: row for row in answer["result"]["rows"]}
 
     def accept(self, answer: dict[str, Any]) -> bool:
-        """Return whether an answer has a result."""
+        """Return whether a response has a result."""
         if "error" in answer:
             self.soak.errors[f"{answer['code']}: {answer['error']}"] += 1
         return "error" not in answer

@@ -211,7 +211,7 @@ def test_client_subscriptions_have_names(speak: Speak) -> None:
 
 
 def test_client_sends_no_more_than_the_server_takes(speak: Speak) -> None:
-    """Requests beyond the limit that the server states wait for answers; all are answered, in order."""
+    """Requests beyond the limit that the server states wait for responses, which come in order."""
     seen = run_node(
         """
         let outstanding = 0, most = 0;

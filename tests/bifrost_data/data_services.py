@@ -121,7 +121,12 @@ async def until(condition: Callable[[], Any], what: str, seconds: float = 30.0) 
     raise AssertionError(f"{what} did not come true within {seconds:g} s")
 
 
-async def write_begun(service: DataService) -> None:
-    """Wait until a thread has taken the write that was asked for."""
+async def cancel_begun_write(service: DataService) -> None:
+    """Ask for the creation of the folder ``a``, and cancel the request when its write has begun."""
     database = service.database
-    await until(lambda: database._waiting and database._writers._work_queue.empty(), "the write to begin")
+    with database.writing() as connection:  # the write waits for the lock
+        request = asyncio.create_task(service.create(ANN, "folders", {"title": "a"}))
+        await until(lambda: database._waiting and database._writers._work_queue.empty(), "the write to begin")
+        request.cancel()
+        await asyncio.wait([request])
+        connection.rollback()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from typing import Any
 
-from data_services import ANN, in_loop, serving, until, write_begun
+from data_services import ANN, cancel_begun_write, in_loop, serving, until
 from zcli_bifrost.data import follower
 from zcli_bifrost.data.access import ALL_ROWS
 from zcli_bifrost.data.cache import MAX_KEY, ReadCache, key_of
@@ -40,18 +39,6 @@ async def test_read_twice_is_cached_until_a_write(url: str) -> None:
         while _titles(await service.read(ANN, "folders")) != ["a", "b", "c", "d"]:
             assert asyncio.get_running_loop().time() < end + 20, "the write of the other process does not arrive"
             await asyncio.sleep(0.01)
-
-
-@in_loop
-async def test_cache_hint_wakes_the_follower(sqlite_url: str) -> None:
-    """A hint of another process is followed before the next poll."""
-    async with serving(sqlite_url) as service, serving(sqlite_url) as other:
-        other.on_write = lambda version: threading.Thread(target=service.hint, args=(version,)).start()
-        for number in range(5):
-            written = await other.create(ANN, "folders", {"title": str(number)})
-            await until(lambda: service._follower.known >= written.version, "the follower", 30)  # noqa: B023
-        service.hint(10**18)
-        service.hint(-1)
 
 
 @in_loop
@@ -186,11 +173,6 @@ async def test_cancelled_write_is_in_the_next_read(sqlite_url: str) -> None:
     async with serving(sqlite_url) as service:
         await _in_step(service)
         await service.read(ANN, "folders")
-        with service.database.writing() as connection:  # the write waits for the lock
-            task = asyncio.create_task(service.create(ANN, "folders", {"title": "a"}))
-            await write_begun(service)
-            task.cancel()
-            await asyncio.wait([task])
-            connection.rollback()
+        await cancel_begun_write(service)
         await until(lambda: service._follower.known == 1, "the follower")
         assert _titles(await service.read(ANN, "folders")) == ["a"]

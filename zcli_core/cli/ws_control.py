@@ -138,7 +138,7 @@ def _request(connection: socket.socket | OSError, request: str) -> dict[str, Any
     """Send a request and return the response, at most 4 MiB.
 
     Raises:
-        OSError: There is no response in time.
+        OSError: The server does not respond in time.
         ValueError: The response is not valid, or it is an error of the server.
     """
     if isinstance(connection, OSError):

@@ -76,8 +76,9 @@ class Bifrost(Protocol):
             The number of clients of this process, as ``z.comm.websocket.broadcast`` returns it.
 
         Raises:
-            ValueError: JSON cannot hold ``data``, or the name of a room is invalid.
-            TypeError: ``to`` or ``exclude`` has something else.
+            ValueError: The name of the event is reserved, JSON cannot hold ``data``, the message is too large for
+                ``websocket.max_send_buffer``, or the name of a room is invalid.
+            TypeError: JSON cannot hold ``data``, or ``to`` or ``exclude`` has something else.
         """
         ...
 

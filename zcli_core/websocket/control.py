@@ -31,7 +31,7 @@ _PAUSE = 1000
 
 @contextlib.contextmanager
 def open_to_commands(server: RunningServer, title: str, log: logging.Logger) -> Iterator[None]:
-    """Answer the commands of this user while the block runs. If that is impossible, it is logged."""
+    """Respond to the commands of this user while the block runs. If that is impossible, it is logged."""
     control = _open(server, title, log) if AVAILABLE else None
     try:
         yield
@@ -62,7 +62,7 @@ def _reason(error: Exception) -> str:
 
 
 class ControlSocket:
-    """A socket with a thread that answers its clients, one after the other."""
+    """A socket with a thread that responds to its clients, one after the other."""
 
     def __init__(self, folder: RunFolder, server: RunningServer, title: str, log: logging.Logger) -> None:
         """Listen. The object closes the folder in the end.

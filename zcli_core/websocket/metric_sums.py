@@ -57,7 +57,7 @@ def total(running: Iterable[WebSocketMetrics], ended: WebSocketMetrics | None = 
         ended: The counters of the workers that have ended, made with :func:`add`.
 
     Raises:
-        ValueError: There are no metrics at all.
+        ValueError: No metrics were given.
     """
     workers = list(running)
     given = [*workers, *([] if ended is None else [ended])]

@@ -57,7 +57,7 @@ declare namespace BifrostClient {
         autoConnect?: boolean;
         /** Connect again after the connection was lost, except after a refusal: 1008 and 4000 to 4999 (true). */
         autoReconnect?: boolean;
-        /** A request that is sent after each connecting; its answer is ignored (null). */
+        /** A request that is sent after each connecting; its response is ignored (null). */
         autoRequest?: Request | null;
         /** The longest first delay before an attempt to reconnect, in milliseconds; it doubles each time (3000). */
         reconnectDelay?: number;
@@ -84,7 +84,7 @@ declare namespace BifrostClient {
         onDisconnected?: (closed: Disconnected) => unknown;
         /** Each message of the server, before anything else is done with it; what is not JSON as it came. */
         onMessage?: (message: unknown) => unknown;
-        /** Each message that is not the answer to a request. */
+        /** Each message that is not the response to a request. */
         onBroadcast?: (message: unknown) => unknown;
         onError?: (error: Error) => unknown;
     }

@@ -10,7 +10,7 @@
 (function () {
     "use strict";
 
-    /** Requests that change nothing: they are sent again if the connection is lost before the answer has come. */
+    /** Requests that change nothing: they are sent again if the connection is lost before the response has come. */
     const READS = new Set(["read", "connection_info", "discover", "get_schema", "cache_stats"]);
     /** Requests that belong to one connection: after a reconnect the client makes new ones. */
     const OF_CONNECTION = new Set(["subscribe", "unsubscribe"]);
@@ -26,7 +26,7 @@
     const STABLE = 10000;
     /** The longest first delay after 1001 and 1012, in milliseconds: the server comes back soon. */
     const SOON = 1000;
-    /** Requests without answer at a time, unless the server says another limit: its default of bifrost.requests_max. */
+    /** Requests without a response at a time, unless the server says another limit: its default of bifrost.requests_max. */
     const IN_FLIGHT = 32;
     const OPEN = 1; // WebSocket.OPEN
 
@@ -51,7 +51,7 @@
      *
      * - `not_connected`: the request was not sent, or it changes nothing;
      * - `outcome_unknown`: the request was sent and the connection was lost, so the server may have done it or not;
-     * - `timeout`: no answer in time; the server may still do it;
+     * - `timeout`: no response in time; the server may still do it;
      * - `refused`: the server does not admit this client.
      *
      * `fields` says what is wrong with which field, if the server says so.
@@ -69,7 +69,7 @@
         #options;
         #hooks = new Map();
         #handlers = new Map();          // event -> Set of functions
-        #pending = new Map();           // _requestId -> a request without answer
+        #pending = new Map();           // _requestId -> a request without a response
         #inFlight = 0;                  // how many of them were sent
         #subscriptions = new Map();     // "[model, filters]" -> subscription
         #nextId = 0;
@@ -226,14 +226,14 @@
             return Math.random() * Math.min(maxReconnectDelay, first * 2 ** this.#attempts);
         }
 
-        /** Decide about the requests without answer. Without a `failure`, reads wait for the next connection. */
+        /** Decide about the requests without a response. Without a `failure`, reads wait for the next connection. */
         #settle(closed, failure) {
             const why = `${closed.reason || "the connection was lost"} (code ${closed.code})`;
             for (const request of [...this.#pending.values()]) {
                 const { event } = request.payload;
                 const repeatable = READS.has(event) || OF_CONNECTION.has(event);
                 if (request.sent && !repeatable) {
-                    const text = `${why} before the answer to ${event}, which may be done or not`;
+                    const text = `${why} before the response to ${event}, which may be done or not`;
                     this.#finish(request, new BifrostError("outcome_unknown", text));
                 } else if (failure || OF_CONNECTION.has(event))
                     this.#finish(request, failure ?? new BifrostError("not_connected", why));
@@ -251,8 +251,8 @@
         /**
          * Send a request. Without a connection it waits for one, if `connect()` was called.
          * @param {object} payload `{event: NAME, ...}`
-         * @param {number} timeout Milliseconds to wait for the answer, also for a connection.
-         * @returns {Promise<any>} The `result` of the answer; rejected with a `BifrostError`.
+         * @param {number} timeout Milliseconds to wait for the response, also for a connection.
+         * @returns {Promise<any>} The `result` of the response; rejected with a `BifrostError`.
          */
         send(payload, timeout = this.#options.timeout) {
             if (!this.#wanted) return Promise.reject(new BifrostError("not_connected", "call connect() first"));
@@ -260,7 +260,7 @@
             const request = { id, payload, sent: false, timer: null, ...deferred() };
             this.#pending.set(id, request);
             request.timer = setTimeout(() => {
-                const state = request.sent ? "no answer" : "no connection";
+                const state = request.sent ? "no response" : "no connection";
                 this.#finish(request, new BifrostError("timeout", `${state} to ${payload.event} within ${timeout} ms`));
             }, timeout);
             this.#pump();
@@ -333,13 +333,13 @@
             }
             const version = message._version ?? (message.event === "data_updated" ? message.data?.version : null);
             if (typeof version === "number" && !(version < this.seen)) this.seen = version;
-            if (message._requestId !== undefined) this.#answered(message);
+            if (message._requestId !== undefined) this.#responded(message);
             else if (message.event === "connection_info") this.#informed(link, message.data);
             else if (message.event === undefined && message.error !== undefined) this.#error(asError(message));
             else this.#happened(message);
         }
 
-        #answered(message) {
+        #responded(message) {
             const request = this.#pending.get(message._requestId);
             if (!request) return; // its time was over
             if (request.payload.event === "connection_info" && message.error === undefined) this.info = message.result;

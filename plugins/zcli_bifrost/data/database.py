@@ -229,7 +229,7 @@ class Database:
         overdue = time.monotonic() - (self.timeout if sqlite else 3 * self.timeout)
         for started, raw in list(self._in_use.values()):
             if started < overdue:
-                with contextlib.suppress(Exception):
+                with contextlib.suppress(Exception):  # the thread may be closing the connection now
                     raw.interrupt() if sqlite else _shut_down(raw)
 
     def _engine(self, size: int, *, reading: bool) -> Engine:

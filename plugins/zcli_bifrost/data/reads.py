@@ -201,7 +201,7 @@ def result_text(model: Model, fields: tuple[str, ...], rows: Collection[Any], to
 
 def ready_rows(model: Model, fields: tuple[str, ...], rows: Collection[Any]) -> list[dict[str, Any]]:
     """Return rows as mappings ready for JSON. A row may have further values, which are left out."""
-    found = [dict(zip(fields, row)) for row in rows]  # noqa: B905
+    found = [dict(zip(fields, row)) for row in rows]  # noqa: B905 - a row may be longer
     for name in fields:
         convert: Callable[[Any], Any] | None = TO_JSON.get(model.fields[name].type)
         if convert is not None:

@@ -82,12 +82,10 @@ class DataService:
     All methods are called in the thread of one event loop. None of them blocks it.
 
     Attributes:
-        on_write: Called with the version of each own write, for hints to other processes.
     """
 
     def __init__(self, models: Models, database: Database, settings: Bifrost, log: logging.Logger) -> None:
         """Prepare the service. :func:`.opening.open_data` makes one from the settings."""
-        self.on_write: Callable[[int], None] | None = None
         self.database = database
         self._models = models
         self._rows_max = settings.rows_max
@@ -340,8 +338,6 @@ class DataService:
     def _written(self, model: Model, version: int) -> None:
         self._model_changed(model.name, version)
         self._follower.wake()
-        if self.on_write is not None:
-            self.on_write(version)
 
     # --- following ---
 
@@ -389,15 +385,6 @@ class DataService:
             DataError: ``failed``.
         """
         return await self.database.read(lambda connection: changes.changes_since(connection, version))
-
-    def hint(self, version: int) -> None:
-        """Say that another process has made this version, so that its changes are read now and not up to 0.5 s later.
-
-        It may be wrong or too late; it only wakes the follower. Any thread may call it.
-        """
-        if version > self._follower.known:
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(self._follower.wake)
 
     async def _take_changes(self, known: int) -> int:
         batch = await self._live.read_changes(known)

@@ -88,7 +88,7 @@ def _datetime(raw: Any) -> datetime:
     try:
         value = _from_iso(text)
         if value.tzinfo is None or len(text) < len("2026-11-29T08:30+00:00"):
-            raise ValueError(expected)  # noqa: TRY301
+            raise ValueError(expected)  # noqa: TRY301 - one message for all invalid times
         return value.astimezone(timezone.utc)
     except (ValueError, OverflowError):
         raise ValueError(expected) from None
