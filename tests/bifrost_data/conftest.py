@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
-import psycopg
 import pytest
+from data_services import execute
 from needs import needs
 from service_servers import Cluster, public_folder
 
@@ -47,13 +47,6 @@ def new_postgresql(english_database: str, postgresql_port: int) -> Callable[[], 
         return f"{english_database}?options=-csearch_path%3D{name}"
 
     return make
-
-
-def execute(port: int, statement: str, database: str = "postgres") -> None:
-    """Run a statement as the superuser."""
-    address = f"host=127.0.0.1 port={port} user=postgres dbname={database}"
-    with psycopg.connect(address, autocommit=True) as connection:
-        connection.execute(statement)  # type: ignore[call-overload]
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=_ONE_WORKER)])

@@ -10,6 +10,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Hashable
 from typing import Any
 
+import psycopg
 import pytest
 from zcli_bifrost.data.actor import Actor
 from zcli_bifrost.data.database import Database
@@ -130,3 +131,10 @@ async def cancel_begun_write(service: DataService) -> None:
         request.cancel()
         await asyncio.wait([request])
         connection.rollback()
+
+
+def execute(port: int, statement: str, database: str = "postgres") -> None:
+    """Run a statement on a PostgreSQL of the tests, as the superuser."""
+    address = f"host=127.0.0.1 port={port} user=postgres dbname={database}"
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute(statement)  # type: ignore[call-overload]

@@ -12,8 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from conftest import execute  # type: ignore[attr-defined]
-from data_services import ANN, Events, cancel_begun_write, in_loop, refused, rows_of, serving, until
+from data_services import ANN, Events, cancel_begun_write, execute, in_loop, refused, rows_of, serving, until
 from sqlalchemy.engine import make_url
 from zcli_bifrost.data import database
 from zcli_bifrost.data.service import DataService

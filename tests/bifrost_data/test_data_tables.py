@@ -6,8 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from conftest import execute  # type: ignore[attr-defined]
-from data_services import ANN, NOTES, in_loop, rows_of, serving
+from data_services import ANN, NOTES, execute, in_loop, rows_of, serving
 from sqlalchemy import create_engine, inspect, text
 from zcli_bifrost.data.model_file import parse_models
 from zcli_bifrost.data.tables import differences
