@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import threading
 from typing import NamedTuple
 
@@ -58,6 +57,8 @@ def _leave_signals_to_supervisor() -> None:
     """Let SIGINT and SIGHUP do nothing. The supervisor has blocked them until now."""
     if threading.current_thread() is not threading.main_thread():
         return
+    import signal  # not at the start of every program
+
     numbers = {signal.SIGINT, signal.SIGHUP}
     for number in numbers:
         signal.signal(number, _ignore)
