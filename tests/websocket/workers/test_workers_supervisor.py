@@ -47,9 +47,10 @@ def test_worker_ready_when_timer_fires_is_kept(make_z: Any) -> None:
 
     async def test(supervisor: Supervisor) -> None:
         worker = await supervisor._spawn(1, quiet=True)
-        worker._received({"kind": "ready"})
-        supervisor._too_late(worker)
-        assert worker._given_up is None
+        for kind, step in (("prepared", worker.prepared), ("ready", worker.ready)):
+            worker._received({"kind": kind})
+            supervisor._too_late(worker, step)
+            assert worker._given_up is None
 
     _with_supervisor(make_z, test)
 

@@ -265,11 +265,11 @@ class Supervisor:
 
     def _limit(self, worker: WorkerProcess, step: asyncio.Future[None]) -> None:
         assert self._loop is not None
-        late = self._loop.call_later(self._settings.worker_timeout, self._too_late, worker)
+        late = self._loop.call_later(self._settings.worker_timeout, self._too_late, worker, step)
         step.add_done_callback(lambda _: late.cancel())
 
-    def _too_late(self, worker: WorkerProcess) -> None:
-        if worker.ready.done():  # a supervisor that was stopped itself gets the report and the timer at once
+    def _too_late(self, worker: WorkerProcess, step: asyncio.Future[None]) -> None:
+        if step.done():  # a supervisor that was stopped itself gets the report and the timer at once
             return
         worker.give_up(f"it was not ready within {self._settings.worker_timeout:g} s (websocket.worker_timeout)")
 
