@@ -86,7 +86,7 @@ def test_tour_failed_step_does_not_stop_the_others(tmp_path: Path, scratch: Path
         done = run_script(TOUR, folder=tmp_path, variables={"HTTPBIN_URL": url, "TMPDIR": str(scratch)})
     assert done.returncode == 1
     assert done.stderr == ""
-    assert _marks(done.stdout) == ["✓", "✓", "✓", "✓", "✗", "✗", "✓", "✗", "✓", "✓", "✓", "✓", "✓", "✗", "✓"]
+    assert _marks(done.stdout) == ["✓", "✓", "✓", "✓", "✗", "✗", "✓", "✗", "✓", "✓", "✓", "✓", "✓", "✓", "✗", "✓"]
     assert re.search(r"^✗ +GET http://127\.0\.0\.1:\d+/get\?demo=\*\*\*: refused", done.stdout, re.MULTILINE)
     assert f"4 of {STEPS} steps failed" in done.stdout
     assert list(scratch.iterdir()) == []

@@ -54,6 +54,7 @@ class Tour:
         self.console.width = min(self.console.width, _WIDEST)
         self.resources = contextlib.ExitStack()
         self.folder = Path(self.resources.enter_context(tempfile.TemporaryDirectory(prefix="zcli-tour-")))
+        os.environ["XDG_STATE_HOME"] = str(self.folder / "state")  # the control sockets of all servers are there
         self.apps: list[zCLI] = []
         self.sockets_before = open_sockets()
         self._made: dict[Callable[[Tour], Any], Any] = {}

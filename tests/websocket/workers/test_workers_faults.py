@@ -306,6 +306,11 @@ def test_forked_child_does_not_keep_a_worker(tmp_path: Path) -> None:
         assert script.end(None)[0] == 0
 
 
+def children(script: Supervised) -> list[int]:
+    """Return the processes that have written ``child`` and their number."""
+    return [int(line.split()[1]) for line in script.lines if line.startswith("child ")]
+
+
 def test_child_forked_before_start_keeps_no_port(tmp_path: Path) -> None:
     """A worker may fork before it has called ``start()``."""
     code = SCRIPT.replace(
@@ -314,15 +319,16 @@ def test_child_forked_before_start_keeps_no_port(tmp_path: Path) -> None:
     )
     with supervised(tmp_path, code) as script:
         try:
+            while len(children(script)) < 2:
+                script.wait_for("child ")
             script.say()
             script.process.send_signal(signal.SIGINT)
             script.wait_for("[WebSocket] stopped")
             with pytest.raises(ConnectionRefusedError):
                 script.say()
         finally:
-            for line in script.lines:  # they have the output of the script
-                if line.startswith("child "):
-                    os.kill(int(line.split()[1]), signal.SIGKILL)
+            for child in children(script):  # they have the output of the script
+                os.kill(child, signal.SIGKILL)
         assert script.end(None)[0] == 0
 
 
