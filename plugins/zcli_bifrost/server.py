@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from zcli_core.websocket.recipients import Delivery, Recipient
     from zcli_core.websocket.server_run import BackgroundServer
 
+#: With this topic a process wakes the others after a write.
+_WRITTEN = "zcli_bifrost.written"
 #: Events of the server that no script may send.
 _OF_THE_SERVER = ("data_updated",)
 
@@ -65,6 +67,7 @@ class BifrostServer:
         #: The handlers of the script, by event.
         self._handlers: dict[str, EventHandler] = {}
         self._runs: dict[asyncio.AbstractEventLoop, _Run] = {}
+        self._websocket.on_wake(_WRITTEN, self._look_for_writes)
 
     def close(self) -> None:
         """Stop the server, so that models are closed while everything that they use still works."""
@@ -204,7 +207,7 @@ class BifrostServer:
                 if data is None:
                     handlers = without_models()
                 else:
-                    await data.start(self._deliver)
+                    await data.start(self._deliver, lambda: self._websocket.wake(_WRITTEN))
                     handlers = DataEvents(data, self._config.bifrost.admin_role).handlers()
                 self._runs[loop] = _Run(data, {**handlers, "connection_info": self._connection_info})
                 yield
@@ -258,6 +261,11 @@ class BifrostServer:
             "requests_max": self._limits.requests,
         }
         return Result(encode(info))
+
+    def _look_for_writes(self) -> None:
+        run = self._runs.get(asyncio.get_running_loop())
+        if run is not None and run.data is not None:
+            run.data.wake()
 
     def _deliver(self, event: DataEvent, subscribers: Collection[Any]) -> None:
         """Send a change of rows to the clients that follow them."""

@@ -100,6 +100,36 @@ def test_broadcast_to_very_many_rooms_is_sent_once(linked: Linked) -> None:
         assert two.websocket.metrics()["backplane"]["received"] == 2
 
 
+def test_wake_calls_the_functions_of_other_processes(linked: Linked) -> None:
+    """Only those that wait for this topic, in the event loop, and also after one that fails."""
+    called: list[tuple[str, str]] = []
+    one, two, three = (linked.serve() for _ in range(3))
+    # Without a server, as a script that runs from time to time.
+    script = linked.make().comm.websocket
+
+    def note(name: str, topic: str) -> Any:
+        def woken() -> None:
+            asyncio.get_running_loop()
+            called.append((name, topic))
+
+        return woken
+
+    def fail() -> None:
+        raise ValueError("woken")
+
+    two.websocket.on_wake("stock", fail)
+    for name, served in (("one", one), ("two", two), ("three", three)):
+        for topic in ("stock", "prices"):
+            served.websocket.on_wake(topic, note(name, topic))
+    one.websocket.wake("stock")
+    eventually(lambda: len(called) == 2)
+    script.wake("prices")
+    eventually(lambda: len(called) == 5)
+    assert sorted(called[:2]) == [("three", "stock"), ("two", "stock")]
+    assert sorted(called[2:]) == [("one", "prices"), ("three", "prices"), ("two", "prices")]
+    assert "'stock' (websocket.on_wake) has failed" in two.log()
+
+
 def test_publish_and_broadcast_keep_the_order(linked: Linked) -> None:
     """What a handler publishes without waiting is not overtaken by what it broadcasts after that."""
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from bifrost_serving import Browser, Served
+from broken_engines import engine
+from needs import needs
+from zcli_bifrost.data import follower
 
 from zcli_core.app import zCLI
 from zcli_core.errors import ConfigError
@@ -116,3 +120,25 @@ def test_table_that_does_not_fit_stops_the_start(make_z: Callable[..., zCLI]) ->
     with pytest.raises(ConfigError, match="notes"):
         z.bifrost.start_background(port=0)
     assert not z.comm.websocket.is_running
+
+
+def test_write_is_shown_at_once_in_other_processes(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a backplane, which wakes them: a write is not found by the polls here, which are a minute apart."""
+    monkeypatch.setattr(follower, "INTERVAL", 60.0)
+    monkeypatch.setattr(follower, "MAX_AGE", 120.0)
+    needs("redis-server", "redis-server")
+    with engine("redis") as running:
+        settings: dict[str, Any] = {
+            "bifrost": {"models": MODELS, "database": f"sqlite:///{tmp_path}/shared.db"},
+            "websocket": {"backplane": "redis"},
+            "backplane": {"redis": {"url": running.url}},
+        }
+        with serve(**settings).browser() as writer, serve(**settings).browser() as reader:
+            reader.ask("subscribe", model="notes")
+            assert reader.ask("read", model="notes")["result"]["total"] == 0
+            writer.ask("create", model="notes", data={"text": "one"})
+            assert data_updated(reader)["rows"] == [{"id": 1, "text": "one"}]
+            read = reader.ask("read", model="notes")
+            assert (read["result"]["total"], read.get("_cached")) == (1, None)

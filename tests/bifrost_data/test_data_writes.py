@@ -51,6 +51,21 @@ async def test_create_several_all_or_none(url: str) -> None:
         assert len(await rows_of(service, ANN, "folders")) == 150
 
 
+@in_loop
+async def test_fields_may_have_any_name(url: str) -> None:
+    """Also names that look like parameters of statements."""
+    names = ("f0", "v0", "owner_", "limit_", "version", "keys", "current", "model", "select")
+    fields: dict[str, Any] = {name: {"type": "int", "default": 0} for name in names}
+    async with serving(url, {"names": {"fields": {**fields, "who": {"type": "text"}}, "owner": "who"}}) as service:
+        await service.create(ANN, "names", [{}, {}])
+        for number, name in enumerate(names, 1):
+            assert (await service.update(ANN, "names", {name: 0, "id": 1}, {name: number})).count == 1
+        both = await rows_of(service, ANN, "names")
+        assert both[0] == {"id": 1, "who": "ann", **{name: number for number, name in enumerate(names, 1)}}
+        assert both[1] == {"id": 2, "who": "ann", **dict.fromkeys(names, 0)}
+        assert (await service.delete(ANN, "names", {"f0": 1, "v0": 2})).count == 1
+
+
 RULES: dict[str, Any] = {
     "rules": {
         "fields": {

@@ -45,6 +45,8 @@ class Kind(enum.IntEnum):
     DISCONNECT = 1
     #: A message of a process to itself, which proves that the path works.
     PROBE = 2
+    #: Call the functions that wait for a topic, which is the payload.
+    WAKE = 3
 
 
 class Envelope(NamedTuple):
@@ -55,7 +57,7 @@ class Envelope(NamedTuple):
     origin: bytes
     #: Counts up within the origin.
     number: int
-    #: A message, str for text, or the reason of a close.
+    #: A message, str for text, the reason of a close, or a topic.
     payload: str | bytes = b""
     #: Identities whose clients do not get it.
     without: tuple[str, ...] = ()
@@ -85,7 +87,7 @@ def decode(data: bytes) -> Envelope:
         raise EnvelopeError("it does not begin as a message of zCLI does")
     reader = _Reader(data, len(_MAGIC))
     flags = reader.take(1)[0]
-    if flags & ~(_TEXT | _KIND) or flags & _KIND == _KIND:
+    if flags & ~(_TEXT | _KIND):
         raise EnvelopeError(f"its flags are {flags:#04x}")
     kind = Kind(flags & _KIND)
     origin = reader.take(_ORIGIN)

@@ -608,6 +608,29 @@ class WebSocketServer:
             if server.loop.is_running()
         ]
 
+    # --- other processes ---
+
+    def wake(self, topic: str) -> None:
+        """Call the functions that other processes have given to :meth:`on_wake` for a topic.
+
+        It may be called from any thread, does not wait, and does nothing without a backplane. While the backplane is
+        down the call is lost. So it is for plugins that look for news from time to time, and want to look at once.
+
+        Args:
+            topic: A name that no other plugin uses, such as that of its distribution.
+        """
+        if self._links.is_remote:
+            self._links.run(self._links.waking(topic))
+
+    def on_wake(self, topic: str, function: Callable[[], None]) -> None:
+        """Call a function when another process calls :meth:`wake`.
+
+        Args:
+            topic: The topic.
+            function: Called without arguments in the event loop of each server of this object. It must not block.
+        """
+        self._links.wait_for(topic, function)
+
     # --- one run ---
 
     @functools.cached_property

@@ -55,6 +55,7 @@ class ProcessLinks:
         self._log = log
         self._made: Backplane | None = None
         self._is_remote: bool | None = None
+        self._waiting: dict[str, tuple[Callable[[], None], ...]] = {}
         self.after_fork()
 
     def after_fork(self) -> None:
@@ -109,7 +110,7 @@ class ProcessLinks:
         """
         if not self.is_remote:
             return None
-        link = ServerLink(bridge, self._forget)
+        link = ServerLink(bridge, self._forget, self._woken)
         link.link = self._make_link(process, link.receive)
         with self._lock:
             self._servers = (*self._servers, link)
@@ -198,6 +199,10 @@ class ProcessLinks:
         """Return what closes the connections of clients in other processes; see :meth:`message`."""
         return self._publication(Envelope(Kind.DISCONNECT, self._origin, next(self._numbers), reason, code=code), to)
 
+    def waking(self, topic: str) -> Publication:
+        """Return what calls the functions of other processes that wait for a topic; see :meth:`message`."""
+        return self._publication(Envelope(Kind.WAKE, self._origin, next(self._numbers), topic), None)
+
     def _publication(self, envelope: Envelope, to: Recipients | None) -> Publication:
         rooms = () if to is None else to.rooms
         if len(rooms) > 1:
@@ -246,6 +251,20 @@ class ProcessLinks:
             publisher, self._publisher = self._publisher, None
         if publisher is not None:
             publisher.close()
+
+    # --- waking ---
+
+    def wait_for(self, topic: str, function: Callable[[], None]) -> None:
+        """Call a function when another process wakes those that wait for a topic."""
+        with self._lock:
+            self._waiting[topic] = (*self._waiting.get(topic, ()), function)
+
+    def _woken(self, topic: str) -> None:
+        for function in self._waiting.get(topic, ()):
+            try:
+                function()
+            except Exception:  # noqa: BLE001 - the link and other plugins go on
+                self._log.exception("a function that waits for %r (websocket.on_wake) has failed", topic)
 
     # --- state ---
 

@@ -88,9 +88,12 @@ def parse_recipients(argument: str, given: object, expected: str = _TO) -> Recip
         return Recipients((parse_room(given),))
     if not isinstance(given, Iterable) or isinstance(given, (BlockingConnection, ServerConnection, bytes)):
         return Recipients((), (as_server_connection(given, argument, expected),))
+    items = tuple(given)
+    if set(map(type, items)) == {ServerConnection}:  # a thousand clients are checked in microseconds
+        return Recipients((), tuple(dict.fromkeys(items)))
     rooms: dict[str, None] = {}
     clients: dict[ServerConnection, None] = {}
-    for each in given:
+    for each in items:
         if isinstance(each, str):
             rooms[parse_room(each)] = None
         else:

@@ -215,10 +215,8 @@ class ServerCore:
         rooms = self.sessions.rooms
         if len(to.rooms) == 1 and not to.clients:
             return rooms.members.get(to.rooms[0], {})
-        found = rooms.members_of(to.rooms)
         clients: Mapping[Any, Connection] = self.sessions.clients
-        found.update((client, clients[client]) for client in to.clients if client in clients)
-        return found
+        return rooms.members_of(to.rooms) | {client: clients[client] for client in to.clients if client in clients}
 
     def watch_certificate(self, reloader: CertificateReloader) -> None:
         """Reload the certificate when its files change."""

@@ -34,10 +34,17 @@ class ServerLink:
 
     link: Link
 
-    def __init__(self, bridge: LoopBridge, ended: Callable[[ServerLink], None]) -> None:
-        """Make a link without its :attr:`link`; ``ended`` is called when it is used no longer."""
+    def __init__(self, bridge: LoopBridge, ended: Callable[[ServerLink], None], woken: Callable[[str], None]) -> None:
+        """Make a link without its :attr:`link`.
+
+        Args:
+            bridge: Runs coroutines in the event loop.
+            ended: Called when the link is used no longer.
+            woken: Called with a topic when another process wakes those that wait for it.
+        """
         self.bridge = bridge
         self._ended = ended
+        self._woken = woken
         self.core: ServerCore | None = None
         self._seen: OrderedDict[tuple[bytes, int], None] = OrderedDict()
 
@@ -91,6 +98,8 @@ class ServerLink:
         to = None if channel == ALL and not envelope.rooms else Recipients(rooms)
         if envelope.kind is Kind.MESSAGE:
             core.deliver(envelope.payload, to, Recipients(envelope.without) if envelope.without else NONE)
+        elif envelope.kind is Kind.WAKE and isinstance(envelope.payload, str):
+            self._woken(envelope.payload)
         elif to is not None and isinstance(envelope.payload, str):
             try:
                 check_close(envelope.code, envelope.payload)

@@ -10,7 +10,20 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Column, Connection, MetaData, Table, Text, delete, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    MetaData,
+    Table,
+    Text,
+    and_,
+    bindparam,
+    delete,
+    insert,
+    select,
+    update,
+)
 
 #: Most keys that a change names; a larger change says only that the model has changed.
 MAX_KEYS = 500
@@ -81,7 +94,19 @@ def change_tables(metadata: MetaData) -> tuple[Table, Table]:
 
 _VERSION, _CHANGES = change_tables(MetaData())
 _NEXT = update(_VERSION).values(version=_VERSION.c.version + 1).returning(_VERSION.c.version)
-_SINCE = select(_CHANGES.c.version, _CHANGES.c.model, _CHANGES.c.row_keys).order_by(_CHANGES.c.version).limit(KEPT)
+_RECORD = insert(_CHANGES)
+_TRIM = delete(_CHANGES).where(_CHANGES.c.version <= bindparam("_until"))
+#: The current version in each row, and the changes after a version; without changes one row with nulls.
+_SINCE = (
+    select(_VERSION.c.version.label("current"), *_CHANGES.c)
+    .outerjoin_from(
+        _VERSION,
+        _CHANGES,
+        and_(_CHANGES.c.version > bindparam("_known"), _CHANGES.c.version <= _VERSION.c.version),
+    )
+    .order_by(_CHANGES.c.version)
+    .limit(KEPT)
+)
 
 #: The version of the database as a column of a statement: it belongs to the same state as the statement's rows.
 CURRENT_VERSION = select(_VERSION.c.version).scalar_subquery().label("zcli_version")
@@ -102,18 +127,16 @@ def record(connection: Connection, model: str, keys: list[Any]) -> int:
     """Record a write and return its version. It must be the last step of the transaction."""
     version = int(connection.execute(_NEXT).scalar_one())
     text = json.dumps(keys) if len(keys) <= MAX_KEYS else None
-    connection.execute(insert(_CHANGES), {"version": version, "model": model, "row_keys": text})
+    connection.execute(_RECORD, {"version": version, "model": model, "row_keys": text})
     if version % _TRIM_EVERY == 0:
-        connection.execute(delete(_CHANGES).where(_CHANGES.c.version <= version - KEPT))
+        connection.execute(_TRIM, {"_until": version - KEPT})
     return version
 
 
 def changes_since(connection: Connection, version: int) -> Changes:
-    """Return the changes after a version. It needs no transaction: all versions up to the current one are visible."""
-    current = version_of(connection)
-    if current == version:
-        return Changes(current, [])
-    rows = connection.execute(_SINCE.where(_CHANGES.c.version > version, _CHANGES.c.version <= current)).all()
-    if current < version or len(rows) != current - version:
-        return Changes(current, None)
-    return Changes(current, [Change(row.version, row.model, row.row_keys and json.loads(row.row_keys)) for row in rows])
+    """Return the changes after a version. It needs no transaction, because it is one statement."""
+    rows = connection.execute(_SINCE, {"_known": version}).all()
+    first, *_ = rows  # a ValueError, so a failure of the database, if another program has emptied the table
+    current = int(first.current)
+    found = [Change(row.version, row.model, row.row_keys and json.loads(row.row_keys)) for row in rows if row.model]
+    return Changes(current, found if len(found) == current - version else None)

@@ -1,24 +1,27 @@
 """SQL for filters and for the rows that an actor may see. All values are bound parameters.
 
 Making a statement takes SQLAlchemy longer than running it. So statements have named parameters, and the requests of one
-shape (the same fields, operators and order, with any values) share one.
+shape (the same fields, operators and order, with any values) share one. The names of parameters begin with ``_`` as no
+field does, because SQLAlchemy names the new values of an update after their columns.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, Select, Table, bindparam
+from sqlalchemy import ColumnElement, Table, bindparam
 
 from zcli_bifrost.data.access import Sight
 from zcli_bifrost.data.filters import Condition, Filters
 from zcli_bifrost.data.models import Model
 from zcli_bifrost.data.tables import collation
 
+T = TypeVar("T")
+
 #: Most statements that are kept for each model.
 MAX_STATEMENTS = 200
-_OWNER = "owner_"
+_OWNER = "_owner"
 
 
 class Selection(NamedTuple):
@@ -43,9 +46,9 @@ class Selection(NamedTuple):
         found = {_OWNER: self.sight.owner} if self.sight.owner is not None else {}
         for number, each in enumerate(self.filters.conditions):
             if each.op == "like":
-                found[f"f{number}"] = each.value.for_glob() if dialect == "sqlite" else each.value.for_like()
+                found[f"_f{number}"] = each.value.for_glob() if dialect == "sqlite" else each.value.for_like()
             elif each.value is not None:
-                found[f"f{number}"] = each.value
+                found[f"_f{number}"] = each.value
         return found
 
 
@@ -62,16 +65,16 @@ class Queries:
         self.model = model
         self.table = table
         self.dialect = dialect
-        self._statements: dict[Any, Select[Any]] = {}
+        self._statements: dict[Any, Any] = {}
 
     @property
     def key(self) -> ColumnElement[Any]:
         """The column of the key."""
         return self.table.c[self.model.pk]
 
-    def kept(self, shape: Any, make: Callable[[], Select[Any]]) -> Select[Any]:
+    def kept(self, shape: Any, make: Callable[[], T]) -> T:
         """Return the statement of a shape; it is made if it is not kept."""
-        statement = self._statements.get(shape)
+        statement: T | None = self._statements.get(shape)
         if statement is None:
             if len(self._statements) >= MAX_STATEMENTS:
                 self._statements.clear()
@@ -81,7 +84,7 @@ class Queries:
     def where(self, selection: Selection) -> list[ColumnElement[bool]]:
         """Return the conditions of a selection, with parameters in place of values."""
         conditions = enumerate(selection.filters.conditions)
-        found = [self._condition(self.comparable(each.field.name), each, f"f{number}") for number, each in conditions]
+        found = [self._condition(self.comparable(each.field.name), each, f"_f{number}") for number, each in conditions]
         if selection.sight.owner is not None and self.model.owner is not None:
             column = self.table.c[self.model.owner]
             found.append(self.comparable(self.model.owner) == bindparam(_OWNER, type_=column.type))

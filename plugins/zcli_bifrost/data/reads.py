@@ -122,7 +122,7 @@ def read_rows(connection: Connection, queries: Queries, request: ReadRequest, si
     """
     selection = Selection(request.filters, sight)
     parameters = selection.parameters(queries.dialect)
-    page = {**parameters, "limit_": request.limit, "offset_": request.offset}
+    page = {**parameters, "_limit": request.limit, "_offset": request.offset}
     wide = _wide(queries.model, request.fields)
     for _ in range(_ATTEMPTS):
         rows = (
@@ -180,7 +180,7 @@ def _page(queries: Queries, request: ReadRequest, selection: Selection) -> Selec
     def make() -> Select[Any]:
         columns = [queries.table.c[name] for name in request.fields]
         order = [queries.order(name, descending) for name, descending in request.order]
-        limit, offset = (bindparam(name, type_=BigInteger()) for name in ("limit_", "offset_"))
+        limit, offset = (bindparam(name, type_=BigInteger()) for name in ("_limit", "_offset"))
         statement = select(*columns, CURRENT_VERSION).where(*queries.where(selection)).order_by(*order)
         return statement.limit(limit).offset(offset)
 
@@ -220,13 +220,18 @@ def rows_by_keys(
 ) -> dict[Any, Mapping[str, Any]] | None:
     """Return the rows with these keys, of all owners, by key; None if they are too large together."""
     names = tuple(queries.model.fields)
-    result = connection.execute(select(*(queries.table.c[name] for name in names)).where(queries.key.in_(keys)))
+    result = connection.execute(queries.kept("rows by keys", lambda: _by_keys(queries, names)), {"_keys": list(keys)})
     try:
         rows = _fetch(result, _wide(queries.model, names), max_size)
     except DataError:
         return None
     place = names.index(queries.model.pk)
     return {row[place]: dict(zip(names, row, strict=True)) for row in rows}
+
+
+def _by_keys(queries: Queries, names: tuple[str, ...]) -> Select[Any]:
+    keys = bindparam("_keys", type_=queries.key.type, expanding=True)
+    return select(*(queries.table.c[name] for name in names)).where(queries.key.in_(keys))
 
 
 def keys_of(connection: Connection, queries: Queries, selection: Selection, most: int) -> set[Any] | None:

@@ -82,6 +82,7 @@ class DataService:
     All methods are called in the thread of one event loop. None of them blocks it.
 
     Attributes:
+        database: The database of the models.
     """
 
     def __init__(self, models: Models, database: Database, settings: Bifrost, log: logging.Logger) -> None:
@@ -98,19 +99,25 @@ class DataService:
         self._cache = ReadCache(settings.cache_max, settings.cache_ttl)
         #: Reads whose result will be kept, by the key of the request.
         self._pending: dict[str, _Pending] = {}
+        self._announce: Callable[[], None] | None = None
+        #: Whether there are writes of this process that other processes were not told.
+        self._unannounced = False
 
-    async def start(self, deliver: Deliver | None = None) -> None:
+    async def start(self, deliver: Deliver | None = None, announce: Callable[[], None] | None = None) -> None:
         """Make missing tables, check the existing ones, and follow the changes of all processes.
 
         Args:
             deliver: Takes the events of subscriptions: an event, and the subscribers to send it to. It is called in the
                 thread of the event loop and must not block.
+            announce: Asks other processes to call :meth:`wake`, after a write of this one. It is called like
+                ``deliver``, at most once every 0.02 s.
 
         Raises:
             ConfigError: A table does not fit its model; the error lists all differences. Or the database cannot be
                 reached or used.
         """
         self._loop = asyncio.get_running_loop()
+        self._announce = announce
         self._live = LiveUpdates(
             self.database, self._queries, Subscriptions(self._subscriptions_max), deliver, self._result_max
         )
@@ -337,9 +344,14 @@ class DataService:
 
     def _written(self, model: Model, version: int) -> None:
         self._model_changed(model.name, version)
+        self._unannounced = True
         self._follower.wake()
 
     # --- following ---
+
+    def wake(self) -> None:
+        """Look for the writes of other processes now, and not up to half a second later."""
+        self._follower.wake()
 
     async def subscribe(
         self, actor: Actor, model: str, filters: Any = None, *, subscriber: Hashable
@@ -387,6 +399,9 @@ class DataService:
         return await self.database.read(lambda connection: changes.changes_since(connection, version))
 
     async def _take_changes(self, known: int) -> int:
+        if self._unannounced and self._announce is not None:
+            self._announce()
+        self._unannounced = False
         batch = await self._live.read_changes(known)
         if batch.found.changes is None:
             self._cache.forget()

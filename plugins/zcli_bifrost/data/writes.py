@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from zcli_bifrost.data import changes
 from zcli_bifrost.data.access import Sight, actions_of, may, sight_of
@@ -50,7 +51,7 @@ class Writer(NamedTuple):
         """Insert rows and return them, in their order, with the version."""
         self._require_references(rows)
         table = self.queries.table
-        statement = insert(table).returning(*table.c, sort_by_parameter_order=True)
+        statement = self.queries.kept("create", lambda: insert(table).returning(*table.c, sort_by_parameter_order=True))
         found = list(self.connection.execute(statement, rows))
         keys = [row._mapping[self.queries.key] for row in found]
         return found, changes.record(self.connection, self.queries.model.name, keys)
@@ -58,20 +59,30 @@ class Writer(NamedTuple):
     def update(self, selection: Selection, values: dict[str, Any]) -> Written:
         """Change the selected rows."""
         self._require_references([values])
-        columns = {self.queries.table.c[name]: value for name, value in values.items()}
-        return self._write(update(self.queries.table).values(columns), selection)
+        columns = [self.queries.table.c[name] for name in values]
+
+        def make() -> ReturningUpdate[Any]:
+            new = {column: bindparam(f"_v{number}", type_=column.type) for number, column in enumerate(columns)}
+            statement = update(self.queries.table).values(new).where(*self.queries.where(selection))
+            return statement.returning(self.queries.key)
+
+        statement = self.queries.kept(("update", tuple(values), selection.shape), make)
+        return self._write(statement, selection, {f"_v{number}": value for number, value in enumerate(values.values())})
 
     def delete(self, selection: Selection) -> Written:
         """Delete the selected rows."""
-        return self._write(delete(self.queries.table), selection)
+        table, queries = self.queries.table, self.queries
+        statement = queries.kept(
+            ("delete", selection.shape), lambda: delete(table).where(*queries.where(selection)).returning(queries.key)
+        )
+        return self._write(statement, selection, {})
 
-    def _write(self, statement: Any, selection: Selection) -> Written:
-        queries = self.queries
-        statement = statement.where(*queries.where(selection)).returning(queries.key)
-        keys = list(self.connection.execute(statement, selection.parameters(queries.dialect)).scalars())
+    def _write(self, statement: Any, selection: Selection, values: dict[str, Any]) -> Written:
+        parameters = {**selection.parameters(self.queries.dialect), **values}
+        keys = list(self.connection.execute(statement, parameters).scalars())
         if not keys:
             return Written(0, [], changes.version_of(self.connection))
-        return Written(len(keys), [], changes.record(self.connection, queries.model.name, keys))
+        return Written(len(keys), [], changes.record(self.connection, self.queries.model.name, keys))
 
     def _require_references(self, rows: list[dict[str, Any]]) -> None:
         """Check that the actor may read each row that these rows refer to.

@@ -139,8 +139,8 @@ def test_signal_during_start_stops(tmp_path: Path, number: int) -> None:
 @pytest.mark.parametrize("nohup", [False, True])
 def test_closed_terminal_stops_the_server(tmp_path: Path, nohup: bool) -> None:
     """As it ends a script without workers; ``nohup`` keeps it."""
-    ignoring = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n" if nohup else ""
-    (tmp_path / "script.py").write_text(ignoring + SCRIPT)
+    handling = f"import signal; signal.signal(signal.SIGHUP, signal.{'SIG_IGN' if nohup else 'SIG_DFL'})\n"
+    (tmp_path / "script.py").write_text(handling + SCRIPT)
     (tmp_path / "terminal.py").write_text(
         "import os, pty, sys\n"
         "process, terminal = pty.fork()\n"
@@ -172,6 +172,8 @@ def test_closed_terminal_stops_the_server(tmp_path: Path, nohup: bool) -> None:
             assert "reload" not in log.read_text()
         finally:
             terminal.communicate()
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
 
 
 def test_second_ctrl_c_drops_everything(tmp_path: Path) -> None:
