@@ -146,7 +146,8 @@ def result_message(request_id: RequestId, result: Result) -> str:
     """Return the response with a result."""
     version = "" if result.version is None else f',"_version":{result.version}'
     cached = ',"_cached":true' if result.cached else ""
-    return f'{{"_requestId":{encode(request_id)},"result":{result.text}{version}{cached}}}'
+    name = request_id if type(request_id) is int else encode(request_id)
+    return f'{{"_requestId":{name},"result":{result.text}{version}{cached}}}'
 
 
 def error_message(request_id: RequestId | None, text: str, code: str, fields: Mapping[str, str]) -> str:

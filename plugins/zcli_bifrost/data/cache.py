@@ -129,10 +129,13 @@ def _size(key: str, text: str) -> int:
     return len(key) + (len(text) if text.isascii() else 4 * len(text)) + _OVERHEAD
 
 
+_encode = json.JSONEncoder(sort_keys=True).encode
+
+
 def key_of(model: str, sight: Sight, *request: Any) -> str | None:
     """Return the key of a request, as the client has sent it; None if its result is not kept."""
     try:
-        key = json.dumps((model, sight.owner, request), sort_keys=True)
+        key = _encode((model, sight.owner, request))
     except (TypeError, ValueError, RecursionError):
         return None
     return key if len(key) <= MAX_KEY else None
