@@ -23,6 +23,7 @@ from typing import Any
 from sqlalchemy import create_engine, insert, select
 from zcli_bifrost.data.actor import Actor
 from zcli_bifrost.data.database import Database
+from zcli_bifrost.data.follower import SHORTEST
 from zcli_bifrost.data.model_file import parse_models
 from zcli_bifrost.data.service import DataService
 from zcli_bifrost.data.tables import make_tables
@@ -101,7 +102,9 @@ def _update(subscribers: int, budget: float | None) -> Row:
             if server.name == "product":
                 load.broadcast(writer, others, b"B" * size, 2)
                 before = server.cpu
-                load.broadcast(writer, others, b"B" * size, ROUNDS)
+                for _ in range(ROUNDS):
+                    load.broadcast(writer, others, b"B" * size, 1)
+                    time.sleep(SHORTEST)  # as the server pauses between two polls
                 return (server.cpu - before) / ROUNDS * 1e6
             bifrost_load.ask(writer, "create", model="tasks", data=_ROWS_OF_WIRE[0])
             for sock in others:

@@ -22,7 +22,6 @@ from sqlalchemy import (
     delete,
     insert,
     select,
-    update,
 )
 
 #: Most keys that a change names; a larger change says only that the model has changed.
@@ -93,7 +92,7 @@ def change_tables(metadata: MetaData) -> tuple[Table, Table]:
 
 
 _VERSION, _CHANGES = change_tables(MetaData())
-_NEXT = update(_VERSION).values(version=_VERSION.c.version + 1).returning(_VERSION.c.version)
+_NEXT = "UPDATE zcli_bifrost_version SET version = version + 1 RETURNING version"
 _RECORD = insert(_CHANGES)
 _TRIM = delete(_CHANGES).where(_CHANGES.c.version <= bindparam("_until"))
 #: The current version in each row, and the changes after a version; without changes one row with nulls.
@@ -125,7 +124,7 @@ def version_of(connection: Connection) -> int:
 
 def record(connection: Connection, model: str, keys: list[Any]) -> int:
     """Record a write and return its version. It must be the last step of the transaction."""
-    version = int(connection.execute(_NEXT).scalar_one())
+    version = int(connection.exec_driver_sql(_NEXT).scalar_one())
     text = json.dumps(keys) if len(keys) <= MAX_KEYS else None
     connection.execute(_RECORD, {"version": version, "model": model, "row_keys": text})
     if version % _TRIM_EVERY == 0:
@@ -136,7 +135,6 @@ def record(connection: Connection, model: str, keys: list[Any]) -> int:
 def changes_since(connection: Connection, version: int) -> Changes:
     """Return the changes after a version. It needs no transaction, because it is one statement."""
     rows = connection.execute(_SINCE, {"_known": version}).all()
-    first, *_ = rows  # a ValueError, so a failure of the database, if another program has emptied the table
-    current = int(first.current)
-    found = [Change(row.version, row.model, row.row_keys and json.loads(row.row_keys)) for row in rows if row.model]
+    (current, *_), *_ = rows  # a ValueError, so a failure of the database, if another program has emptied the table
+    found = [Change(changed, model, keys and json.loads(keys)) for _, changed, model, keys in rows if changed]
     return Changes(current, found if len(found) == current - version else None)
