@@ -712,7 +712,7 @@ class WebSocketServer:
         from zcli_core.websocket.workers.sockets import with_sockets
         from zcli_core.websocket.workers.worker import Worker
 
-        worker = Worker(assigned, self.metrics, self._config.websocket.worker_timeout)
+        worker = Worker(assigned, self.metrics, self._config.websocket)
         summary = None
         try:
             with worker.reporting_failure():

@@ -106,6 +106,19 @@ def test_killed_supervisor_leaves_no_worker(tmp_path: Path) -> None:
         _gone(workers)
 
 
+def test_killed_supervisor_leaves_no_blocked_worker(tmp_path: Path) -> None:
+    """A worker whose event loop is blocked for ever ends when its time is over."""
+    short = {"ZCLI_WEBSOCKET_DRAIN_TIMEOUT": "0.1", "ZCLI_WEBSOCKET_CLOSE_TIMEOUT": "0.1"}
+    with supervised(tmp_path, **short) as script, script.client() as client:
+        workers = [psutil.Process(worker) for worker in script.answering()]
+        client.send("hang")
+        script.process.send_signal(signal.SIGKILL)
+        _, left = psutil.wait_procs(workers, timeout=DEADLINE * 3)
+        for worker in left:
+            worker.kill()
+        assert not left
+
+
 def test_supervisor_killed_during_start_leaves_no_worker(tmp_path: Path) -> None:
     """Also workers that are not ready end."""
     (tmp_path / "wait").touch()

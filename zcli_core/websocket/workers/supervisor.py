@@ -27,6 +27,7 @@ from zcli_core.websocket.workers.process import WorkerFailure, WorkerProcess, wr
 
 if TYPE_CHECKING:
     from zcli_core.config import Config
+    from zcli_core.config.sections import WebSocket
     from zcli_core.types import ServerMetrics, ServerStatus, WebSocketMetrics
     from zcli_core.websocket.event_loop import StopEvent
     from zcli_core.websocket.workers.channel import Message
@@ -59,6 +60,11 @@ def has_terminal() -> bool:
     except OSError:
         return False
     return True
+
+
+def time_to_end(settings: WebSocket) -> tuple[float, float]:
+    """Return the seconds that a worker gets to stop serving, and those that its script may run on after that."""
+    return settings.drain_timeout + settings.close_timeout + _STOP_MARGIN, _EXIT_TIMEOUT
 
 
 def tick_interval(worker_timeout: float) -> float:
@@ -478,7 +484,7 @@ class Supervisor:
             worker.state = "draining"
         await self._wait_ended(starting, _TERM_TIMEOUT)
         # A client may have reached one that was ready before the others.
-        await self._wait_ended(serving, self._stop_timeout, _EXIT_TIMEOUT)
+        await self._wait_ended(serving, *time_to_end(self._settings))
 
     async def _retire(self, workers: Sequence[WorkerProcess]) -> None:
         """Let old workers close their clients over ``reload_spread`` and end.
@@ -496,15 +502,10 @@ class Supervisor:
             await asyncio.wait([worker.accepts_no_more for worker in workers], timeout=settings.worker_timeout)
         for worker in workers:
             worker.send(kind="leave", seconds=settings.reload_spread)
-        await self._wait_ended(
-            workers, settings.reload_spread + settings.open_timeout + self._stop_timeout, _EXIT_TIMEOUT
-        )
+        stop_timeout, exit_timeout = time_to_end(settings)
+        await self._wait_ended(workers, settings.reload_spread + settings.open_timeout + stop_timeout, exit_timeout)
 
     # --- stopping ---
-
-    @property
-    def _stop_timeout(self) -> float:
-        return self._settings.drain_timeout + self._settings.close_timeout + _STOP_MARGIN
 
     async def _stop_all(self) -> tuple[int, int, float]:
         began = time.monotonic()
@@ -519,7 +520,7 @@ class Supervisor:
             elif worker.state == "ready":
                 worker.state = "draining"
             worker.send(kind="stop")
-        await self._wait_ended(workers, self._stop_timeout, _EXIT_TIMEOUT)
+        await self._wait_ended(workers, *time_to_end(self._settings))
         slow = self._ended_metrics["slow_clients"]
         clients = sum(worker.clients_closed or 0 for worker in workers)
         return clients, slow, time.monotonic() - began

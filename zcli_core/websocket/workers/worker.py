@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import socket
 import sys
+import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,9 +17,10 @@ from zcli_core.errors import BackplaneFailure, ConfigError, ListenError
 from zcli_core.system.forks import call_after_fork
 from zcli_core.websocket.addresses import Network
 from zcli_core.websocket.workers.channel import Channel, Message, send_blocking
-from zcli_core.websocket.workers.supervisor import tick_interval
+from zcli_core.websocket.workers.supervisor import tick_interval, time_to_end
 
 if TYPE_CHECKING:
+    from zcli_core.config.sections import WebSocket
     from zcli_core.types import WebSocketMetrics
     from zcli_core.websocket.server_core import ServerCore, ShutdownSummary
     from zcli_core.websocket.server_run import ServerRun
@@ -31,26 +35,28 @@ _FAILED = 1
 class Worker:
     """A worker's side of the socket pair."""
 
-    def __init__(self, assigned: Assignment, metrics: Callable[[], WebSocketMetrics], timeout: float) -> None:
+    def __init__(self, assigned: Assignment, metrics: Callable[[], WebSocketMetrics], settings: WebSocket) -> None:
         """Take over the descriptors.
 
         Args:
             assigned: What the supervisor has told this process.
             metrics: Returns what the server counts.
-            timeout: ``websocket.worker_timeout``.
+            settings: The timeouts.
         """
         self.sockets = tuple(socket.socket(fileno=descriptor) for descriptor in assigned.sockets)
         self._sock = socket.socket(fileno=assigned.channel)
         self._stderr = assigned.stderr
         self._others = assigned.workers - 1
         self._metrics = metrics
-        self._interval = tick_interval(timeout)
+        self._interval = tick_interval(settings.worker_timeout)
         self._channel: Channel | None = None
         self._server: ServerCore | None = None
         #: Messages that came before the server.
         self._early: list[Message] = []
         self._tick: asyncio.TimerHandle | None = None
         self._leaving: asyncio.Task[None] | None = None
+        time_limit = sum(time_to_end(settings))
+        threading.Thread(target=self._end_after_supervisor, args=(time_limit,), name="zcli-worker", daemon=True).start()
         call_after_fork(self)
 
     def _after_fork(self) -> None:
@@ -63,6 +69,14 @@ class Worker:
             if sock.fileno() >= 0:
                 os.dup2(null, sock.fileno(), inheritable=False)
         os.close(null)
+
+    def _end_after_supervisor(self, seconds: float) -> None:
+        """End this process so many seconds after the supervisor, because its event loop may be blocked."""
+        ended = select.poll()
+        ended.register(self._sock, 0)  # the end of the other side is always reported
+        ended.poll()
+        time.sleep(seconds)
+        os._exit(_FAILED)
 
     # --- before and after the event loop ---
 
