@@ -115,7 +115,7 @@ class LiveUpdates:
 
     def _send_event(self, group: Group, event: DataEvent) -> None:
         if self._deliver is not None:
-            self._deliver(event, frozenset(group.subscribers))
+            self._deliver(event, tuple(group.subscribers))
 
     def _read(self, connection: Connection, known: int, wanted: Mapping[str, set[Any]]) -> Batch:
         with snapshot(connection):

@@ -99,7 +99,8 @@ class Group:
         self.filters = filters
         self.sight = sight
         self._has_patterns = any(each.op == "like" for each in filters.conditions)
-        self.subscribers: set[Hashable] = set()
+        #: In their order, because a server sends quicker in the order in which its connections were made.
+        self.subscribers: dict[Hashable, None] = {}
         self.keys: set[Any] | None = None
         self.loaded = False
         self.version = 0
@@ -189,7 +190,7 @@ class Subscriptions:
             raise DataError("too_many", f"a client may have at most {self._most} subscriptions")
         self._groups.setdefault(model.name, groups)[name, sight] = group
         self._of.setdefault(subscriber, of).add(group)
-        group.subscribers.add(subscriber)
+        group.subscribers[subscriber] = None
         return group
 
     def leave(self, model: str, given: Any, subscriber: Hashable) -> None:
@@ -210,7 +211,7 @@ class Subscriptions:
         return max(0, min(MAX_GROUP_KEYS, MAX_KEYS - held))
 
     def _remove(self, group: Group, subscriber: Hashable) -> None:
-        group.subscribers.discard(subscriber)
+        group.subscribers.pop(subscriber, None)
         of = self._of[subscriber]
         of.discard(group)
         if not of:
