@@ -182,7 +182,7 @@ def test_start_of_several_processes_makes_tables_once(url: str) -> None:
         ("mysql://u:geheim@h/d", "must begin with sqlite:/// or postgresql"),
         ("postgresql+asyncpg://u:geheim@h/d", "must begin with"),
         ("geheim", "must be a URL"),
-        ("sqlite:////nonexistent/folder/x.db", "No such file or directory"),
+        ("sqlite:////nonexistent/a b/x.db", "does not exist; make it with: mkdir -p '/nonexistent/a b'"),
         ("postgresql+psycopg://u:geheim@127.0.0.1:1/d", "cannot use the database: OperationalError"),
     ],
 )

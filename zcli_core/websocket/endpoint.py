@@ -168,15 +168,17 @@ def explain_listen_error(error: OSError, endpoint: Endpoint) -> ListenError:
     if error.errno == errno.EADDRINUSE:
         from zcli_core.net.ports import held_by
 
-        return ListenError(f"port {port} of {host} is in use{held_by(port, host)}; stop it, or listen on another port")
+        holder = held_by(port, host)
+        return ListenError(f"port {port} of {host} is in use{holder}; stop it, or choose another one (websocket.port)")
     if error.errno in (errno.EACCES, errno.EPERM) and 0 < port < 1024:
         return ListenError(
-            f"port {port} is privileged: this user may not listen below 1024; use a higher port, or a proxy in front"
+            f"port {port} is privileged: this user may not listen below 1024; use a higher one (websocket.port), or "
+            "a proxy in front"
         )
     if error.errno == errno.EADDRNOTAVAIL or "could not bind on any address" in str(error):  # asyncio from 3.12 on
-        return ListenError(f"{host} is not an address of this machine; use 0.0.0.0 to listen on all addresses")
+        return ListenError(f"{host} is not an address of this machine; set websocket.host to 0.0.0.0 for all addresses")
     if isinstance(error, socket.gaierror):
-        return ListenError(f"the host {host!r} cannot be resolved: {error.strerror}")
+        return ListenError(f"the host {host!r} (websocket.host) cannot be resolved: {error.strerror}")
     return ListenError(f"cannot listen on port {port} of {host}: {error.strerror or error}")
 
 

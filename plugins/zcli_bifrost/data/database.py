@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import shlex
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -287,7 +288,13 @@ class Database:
         """Make a new file for this user only; SQLite gives its other files the same permissions."""
         file = self._url.database
         if file and not file.startswith("file:"):
-            os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
+            try:
+                os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
+            except FileNotFoundError:
+                make = f"mkdir -p {shlex.quote(os.path.dirname(file))}"
+                raise ConfigError(f"{self._where}: the folder of {file} does not exist; make it with: {make}") from None
+            except OSError as error:
+                raise ConfigError(f"{self._where}: cannot open {file}: {error.strerror}") from None
 
     def _use_wal(self) -> None:
         # Not in a transaction, so by the driver's connection.

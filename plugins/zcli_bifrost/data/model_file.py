@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from zcli_bifrost.data.patterns import Pattern, PatternError
 from zcli_bifrost.data.validation import check_value
 from zcli_bifrost.data.values import check_text, parse_value
 from zcli_core.errors import ConfigError
+from zcli_core.suggestions import suggestion
 
 #: Largest file, in bytes.
 MAX_BYTES = 1_000_000
@@ -164,8 +164,7 @@ class _Parser:
     def _are_known(self, given: Mapping[Any, Any], known: Iterator[str] | Any, what: str) -> None:
         for key in given:
             if key not in known:
-                close = get_close_matches(str(key), known, n=1)
-                self._wrong(f"unknown {what} {key!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
+                self._wrong(f"unknown {what} {key!r}{suggestion(str(key), known)}")
 
     # --- one model ---
 
@@ -251,7 +250,8 @@ class _Parser:
                 self._place = f", model {model.name!r}, field {field.name!r}"
                 target = models.get(field.references)
                 if target is None:
-                    self._wrong(f"references must be the name of a model, got {field.references!r}")
+                    near = suggestion(field.references, models)
+                    self._wrong(f"references must be the name of a model, got {field.references!r}{near}")
                 elif field.type not in ("", target.fields[target.pk].type):
                     kind = target.fields[target.pk].type
                     self._wrong(f"the type must be {kind}, as that of the key of {target.name!r}, got {field.type}")
