@@ -11,13 +11,15 @@ import contextlib
 import json
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
+import psycopg
 import pytest
 from bifrost_databases import make_database, postgresql_server  # noqa: F401 - fixtures
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import Engine, event
 from zcli_bifrost.data.actor import Actor
 from zcli_bifrost.data.database import Database
 from zcli_bifrost.data.errors import DataError
@@ -230,6 +232,63 @@ def test_read_options_tell_nothing_about_others(make_database: Callable[[], str]
         return [await world.call(MALLORY, "read", "notes", None, **each) for each in options]
 
     asyncio.run(compare(make_database, attack))
+
+
+# --- time ------------------------------------------------------------------------------------------------------
+
+#: The operator of ``like`` in PostgreSQL, which fails for the text SECRET; found before the one of pg_catalog.
+SPY = """
+    CREATE SCHEMA spy;
+    CREATE FUNCTION spy.compare(text, text) RETURNS boolean LANGUAGE plpgsql COST 1 AS $$
+        BEGIN
+            IF $1 OPERATOR(pg_catalog.=) 'the-secret-of-another-user' THEN RAISE 'compared'; END IF;
+            RETURN $1 OPERATOR(pg_catalog.~~) $2;
+        END $$;
+    CREATE OPERATOR spy.~~ (LEFTARG = text, RIGHTARG = text, FUNCTION = spy.compare)
+"""
+
+
+@contextlib.contextmanager
+def spied(url: str) -> Iterator[str]:
+    """Let a request fail if the database compares the text SECRET with a pattern; give the URL to use."""
+
+    def fail_for_secret(pattern: str, text: str) -> bool:
+        assert text != SECRET
+        return True
+
+    def prepare(raw: Any, record: Any) -> None:
+        raw.create_function("glob", 2, fail_for_secret)
+
+    if url.startswith("postgresql"):
+        with psycopg.connect(url.replace("+psycopg", "")) as connection:
+            connection.execute(SPY)
+        yield f"{url}?options=-csearch_path%3Dpublic,spy,pg_catalog"
+        return
+    event.listen(Engine, "connect", prepare)
+    try:
+        yield url
+    finally:
+        event.remove(Engine, "connect", prepare)
+
+
+def test_patterns_are_not_compared_with_rows_of_others(make_database: Callable[[], str]) -> None:  # noqa: F811
+    """A slow pattern takes no time for a row of another user, so the time does not tell what is in it."""
+    pattern = {"title": ["like", "%"]}
+    found_by = [{}, {"key": "other-0-1"}, {"key": ["in", ["other-0-1"]]}, {"points": 7}, {"nick": "nick"}]
+    filters = [{**more, **pattern} for more in found_by] + [{**pattern, **more} for more in found_by]
+
+    async def scenario(url: str) -> None:
+        async with opened(url) as world:
+            await others_write(world)
+            assert (await world.call(ADMIN, "read", "notes", pattern))["code"] == "failed"
+            for each in filters:
+                assert await world.call(MALLORY, "read", "notes", each) == {"rows": [], "total": 0}
+                assert await world.call(MALLORY, "update", "notes", each, {"points": 1}) == [0, []]
+                assert await world.call(MALLORY, "delete", "notes", each) == [0, []]
+                assert isinstance(await world.call(MALLORY, "subscribe", "notes", each), str)
+
+    with spied(make_database()) as url:
+        asyncio.run(scenario(url))
 
 
 # --- changing --------------------------------------------------------------------------------------------------
