@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import logging
 import re
@@ -289,6 +290,36 @@ def test_patterns_are_not_compared_with_rows_of_others(make_database: Callable[[
 
     with spied(make_database()) as url:
         asyncio.run(scenario(url))
+
+
+def test_steps_do_not_depend_on_rows_of_others(tmp_path: Any) -> None:
+    """SQLite does the same work for each filter, whatever other users have in their rows."""
+    values = [7, [">", 1], ["in", list(range(40))], [["=", 7], ["in", list(range(40))]], ["!=", None], None]
+    tests = [{"points": value} for value in values] + [{"done": True, "title": SECRET}, {"title": ["like", "the%"]}]
+    keys: list[Any] = ["other-0-1", ["in", ["other-0-1", "other-0-2"]], [["=", "other-0-1"], ["!=", None]], ["!=", ""]]
+    filters = [{**test, **more} for test in tests for more in ({}, {"parent": None}, *({"key": key} for key in keys))]
+
+    async def count(name: str, points: int | None, title: str) -> list[int]:
+        counted = itertools.count()
+
+        def prepare(raw: Any, *_: Any) -> None:
+            raw.set_progress_handler(lambda: next(counted) < 0, 1)
+
+        async with opened(f"sqlite:///{tmp_path / name}") as world:
+            await world.call(MALLORY, "create", "notes", note("mine"))
+            others = [note(f"other-0-{number}", title, points=points, nick=None) for number in range(5)]
+            await world.call(VICTIM, "create", "notes", others)
+            await world.settled()
+            await world.service._follower.stop()  # its polls are work too
+            event.listen(world.service.database._reading, "checkout", prepare)
+            found = []
+            for each in filters:
+                before = next(counted)
+                await world.call(MALLORY, "read", "notes", each, no_cache=True)
+                found.append(next(counted) - before)
+            return found
+
+    assert asyncio.run(count("a.db", 7, SECRET)) == asyncio.run(count("b.db", None, "x"))
 
 
 # --- changing --------------------------------------------------------------------------------------------------

@@ -8,13 +8,8 @@ from typing import Any
 
 import pytest
 from data_services import ADMIN, ANN, BOB, NOBODY, NOTES, Events, in_loop, refused, rows_of, serving, until
-from zcli_bifrost.data.access import Sight
 from zcli_bifrost.data.actor import Actor
-from zcli_bifrost.data.filters import parse_filters
-from zcli_bifrost.data.model_file import parse_models
-from zcli_bifrost.data.queries import Queries, Selection
 from zcli_bifrost.data.service import DataService
-from zcli_bifrost.data.tables import make_tables
 
 #: A model in which each role may do one thing.
 ROLES: dict[str, Any] = {
@@ -105,27 +100,6 @@ async def test_owner_sees_and_changes_only_own_rows(url: str) -> None:
         assert [row["stars"] for row in await rows_of(service, ADMIN, "notes")] == [0, 5, 1, 1]
         assert (await service.delete(BOB, "notes", {"id": [">", 0]})).count == 2
         assert len(await rows_of(service, ADMIN, "notes")) == 2
-
-
-@pytest.mark.parametrize(
-    ("filters", "lookups"),
-    [
-        ({"stars": [">=", 1]}, 0),
-        ({"slug": ["in", ["a", "b"]], "stars": None}, 0),
-        ({"id": ["!=", 1]}, 0),
-        ({"stars": 1, "id": 1}, 1),
-        ({"id": [["in", [1]], ["in", [1, 2]]]}, 1),
-    ],
-)
-def test_owner_is_compared_before_filters(filters: dict[str, Any], lookups: int) -> None:
-    """The database looks up a key at most, and compares nothing else of a row before its owner."""
-    models = parse_models(NOTES, "test")
-    queries = Queries(models["notes"], make_tables(models, "sqlite")[1]["notes"], "sqlite")
-    owner, *others = map(str, queries.where(Selection(parse_filters(models["notes"], filters), Sight("ann"))))
-    keys, guarded = others[:lookups], others[lookups:]
-    assert owner.startswith('("notes"."author" ')
-    assert all(key.startswith('"notes"."id" ') for key in keys)
-    assert all(condition.startswith(f"CASE WHEN ({owner}) THEN ") for condition in guarded)
 
 
 @in_loop
