@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
+import psycopg
 import pytest
 from bifrost_databases import make_database, postgresql_server  # noqa: F401 - fixtures
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import Engine, event
 from zcli_bifrost.data.actor import Actor
 from zcli_bifrost.data.database import Database
 from zcli_bifrost.data.errors import DataError
@@ -230,6 +233,93 @@ def test_read_options_tell_nothing_about_others(make_database: Callable[[], str]
         return [await world.call(MALLORY, "read", "notes", None, **each) for each in options]
 
     asyncio.run(compare(make_database, attack))
+
+
+# --- time ------------------------------------------------------------------------------------------------------
+
+#: The operator of ``like`` in PostgreSQL, which fails for the text SECRET; found before the one of pg_catalog.
+SPY = """
+    CREATE SCHEMA spy;
+    CREATE FUNCTION spy.compare(text, text) RETURNS boolean LANGUAGE plpgsql COST 1 AS $$
+        BEGIN
+            IF $1 OPERATOR(pg_catalog.=) 'the-secret-of-another-user' THEN RAISE 'compared'; END IF;
+            RETURN $1 OPERATOR(pg_catalog.~~) $2;
+        END $$;
+    CREATE OPERATOR spy.~~ (LEFTARG = text, RIGHTARG = text, FUNCTION = spy.compare)
+"""
+
+
+@contextlib.contextmanager
+def spied(url: str) -> Iterator[str]:
+    """Let a request fail if the database compares the text SECRET with a pattern; give the URL to use."""
+
+    def fail_for_secret(pattern: str, text: str) -> bool:
+        assert text != SECRET
+        return True
+
+    def prepare(raw: Any, record: Any) -> None:
+        raw.create_function("glob", 2, fail_for_secret)
+
+    if url.startswith("postgresql"):
+        with psycopg.connect(url.replace("+psycopg", "")) as connection:
+            connection.execute(SPY)
+        yield f"{url}?options=-csearch_path%3Dpublic,spy,pg_catalog"
+        return
+    event.listen(Engine, "connect", prepare)
+    try:
+        yield url
+    finally:
+        event.remove(Engine, "connect", prepare)
+
+
+def test_patterns_are_not_compared_with_rows_of_others(make_database: Callable[[], str]) -> None:  # noqa: F811
+    """A slow pattern takes no time for a row of another user, so the time does not tell what is in it."""
+    pattern = {"title": ["like", "%"]}
+    found_by = [{}, {"key": "other-0-1"}, {"key": ["in", ["other-0-1"]]}, {"points": 7}, {"nick": "nick"}]
+    filters = [{**more, **pattern} for more in found_by] + [{**pattern, **more} for more in found_by]
+
+    async def scenario(url: str) -> None:
+        async with opened(url) as world:
+            await others_write(world)
+            assert (await world.call(ADMIN, "read", "notes", pattern))["code"] == "failed"
+            for each in filters:
+                assert await world.call(MALLORY, "read", "notes", each) == {"rows": [], "total": 0}
+                assert await world.call(MALLORY, "update", "notes", each, {"points": 1}) == [0, []]
+                assert await world.call(MALLORY, "delete", "notes", each) == [0, []]
+                assert isinstance(await world.call(MALLORY, "subscribe", "notes", each), str)
+
+    with spied(make_database()) as url:
+        asyncio.run(scenario(url))
+
+
+def test_steps_do_not_depend_on_rows_of_others(tmp_path: Any) -> None:
+    """SQLite does the same work for each filter, whatever other users have in their rows."""
+    values = [7, [">", 1], ["in", list(range(40))], [["=", 7], ["in", list(range(40))]], ["!=", None], None]
+    tests = [{"points": value} for value in values] + [{"done": True, "title": SECRET}, {"title": ["like", "the%"]}]
+    keys: list[Any] = ["other-0-1", ["in", ["other-0-1", "other-0-2"]], [["=", "other-0-1"], ["!=", None]], ["!=", ""]]
+    filters = [{**test, **more} for test in tests for more in ({}, {"parent": None}, *({"key": key} for key in keys))]
+
+    async def count(name: str, points: int | None, title: str) -> list[int]:
+        counted = itertools.count()
+
+        def prepare(raw: Any, *_: Any) -> None:
+            raw.set_progress_handler(lambda: next(counted) < 0, 1)
+
+        async with opened(f"sqlite:///{tmp_path / name}") as world:
+            await world.call(MALLORY, "create", "notes", note("mine"))
+            others = [note(f"other-0-{number}", title, points=points, nick=None) for number in range(5)]
+            await world.call(VICTIM, "create", "notes", others)
+            await world.settled()
+            await world.service._follower.stop()  # its polls are work too
+            event.listen(world.service.database._reading, "checkout", prepare)
+            found = []
+            for each in filters:
+                before = next(counted)
+                await world.call(MALLORY, "read", "notes", each, no_cache=True)
+                found.append(next(counted) - before)
+            return found
+
+    assert asyncio.run(count("a.db", 7, SECRET)) == asyncio.run(count("b.db", None, "x"))
 
 
 # --- changing --------------------------------------------------------------------------------------------------
