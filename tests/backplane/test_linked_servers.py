@@ -132,6 +132,21 @@ def test_wake_calls_the_functions_of_other_processes(linked: Linked) -> None:
     assert "'stock' (websocket.on_wake) has failed" in two.log()
 
 
+def test_metrics_count_what_is_published_at_the_end(linked: Linked) -> None:
+    """What a server has still to publish when it is stopped is counted, as its callers get it."""
+    served = linked.serve()
+    published: list[Any] = []
+
+    def publish_and_stop() -> None:
+        published.extend(served.websocket.publish("x" * 1000) for _ in range(300))
+        served.websocket.stop(wait=False)
+
+    served.websocket._servers[0].loop.call_soon_threadsafe(publish_and_stop)
+    assert served.handle.wait(DEADLINE)
+    count = sum(future.result(DEADLINE).failure is None for future in published)
+    assert served.websocket.metrics()["backplane"]["published"] == count > 0
+
+
 def test_wake_while_a_server_ends_makes_no_link(linked: Linked) -> None:
     """No connection begins in the last step of a lifespan, because it would outlive the server."""
     websocket = linked.make().comm.websocket
