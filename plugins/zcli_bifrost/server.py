@@ -44,10 +44,12 @@ class _Run(NamedTuple):
     Attributes:
         data: The models; None if there are none.
         handlers: The handlers of the events that scripts cannot handle.
+        clients: The clients. A client whose handler does not return is dropped with the run.
     """
 
     data: DataService | None
     handlers: Mapping[str, EventHandler]
+    clients: dict[ServerConnection, BifrostClient]
 
 
 class BifrostServer:
@@ -63,7 +65,6 @@ class BifrostServer:
         )
         self._functions = FunctionCaller("zcli-bifrost-handler")
         self._lock = threading.Lock()
-        self._clients: dict[ServerConnection, BifrostClient] = {}
         #: The handlers of the script, by event.
         self._handlers: dict[str, EventHandler] = {}
         self._runs: dict[asyncio.AbstractEventLoop, _Run] = {}
@@ -209,7 +210,7 @@ class BifrostServer:
                 else:
                     await data.start(self._deliver, lambda: self._websocket.wake(_WRITTEN))
                     handlers = DataEvents(data, self._config.bifrost.admin_role).handlers()
-                self._runs[loop] = _Run(data, {**handlers, "connection_info": self._connection_info})
+                self._runs[loop] = _Run(data, {**handlers, "connection_info": self._connection_info}, {})
                 yield
             finally:
                 self._runs.pop(loop, None)
@@ -220,11 +221,11 @@ class BifrostServer:
 
     async def _connected(self, connection: ServerConnection) -> None:
         client = BifrostClient(connection, self._actor(connection), self._limits, self._log)
-        self._clients[connection] = client
+        self._run().clients[connection] = client
         await connection.send(event_message("connection_info", (await self._connection_info(client, {})).text))
 
     async def _received(self, connection: ServerConnection, message: str | bytes) -> None:
-        await self._clients[connection].receive(message, self._find)
+        await self._run().clients[connection].receive(message, self._find)
 
     def _find(self, event: str) -> EventHandler | None:
         return self._handlers.get(event) or self._run().handlers.get(event)
@@ -233,10 +234,12 @@ class BifrostServer:
         return self._runs[asyncio.get_running_loop()]
 
     async def _disconnected(self, connection: ServerConnection) -> None:
-        data = self._run().data
-        if data is not None:
-            data.remove_subscriber(connection)
-        self._clients.pop(connection, None)
+        run = self._runs.get(asyncio.get_running_loop())
+        if run is None:  # its handler did not return before the run had ended
+            return
+        run.clients.pop(connection, None)
+        if run.data is not None:
+            run.data.remove_subscriber(connection)
 
     def _actor(self, connection: ServerConnection) -> Actor:
         found = self._websocket.auth.get_client_info(connection)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -128,6 +130,49 @@ def test_wake_calls_the_functions_of_other_processes(linked: Linked) -> None:
     assert sorted(called[:2]) == [("three", "stock"), ("two", "stock")]
     assert sorted(called[2:]) == [("one", "prices"), ("three", "prices"), ("two", "prices")]
     assert "'stock' (websocket.on_wake) has failed" in two.log()
+
+
+def test_metrics_count_what_is_published_at_the_end(linked: Linked) -> None:
+    """What a server has still to publish when it is stopped is counted, as its callers get it."""
+    served = linked.serve()
+    published: list[Any] = []
+
+    def publish_and_stop() -> None:
+        published.extend(served.websocket.publish("x" * 1000) for _ in range(300))
+        served.websocket.stop(wait=False)
+
+    served.websocket._servers[0].loop.call_soon_threadsafe(publish_and_stop)
+    assert served.handle.wait(DEADLINE)
+    count = sum(future.result(DEADLINE).failure is None for future in published)
+    assert served.websocket.metrics()["backplane"]["published"] == count > 0
+
+
+def test_wake_while_a_server_ends_makes_no_link(linked: Linked) -> None:
+    """No connection begins in the last step of a lifespan, because it would outlive the server."""
+    websocket = linked.make().comm.websocket
+
+    @contextlib.asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        yield
+        websocket.wake("stock")
+
+    websocket.start_background(port=0, lifespan=lifespan).stop()
+    assert websocket._links._publisher is None
+
+
+def test_wake_refuses_what_no_process_would_get(linked: Linked) -> None:
+    """An invalid topic or function is an error of the caller, and not lost."""
+    websocket = linked.make().comm.websocket
+
+    async def function() -> None:
+        """Nothing would await it."""
+
+    for topic in (None, b"stock"):
+        with pytest.raises(TypeError, match="topic must be a string"):
+            websocket.wake(topic)
+    for wrong in (None, function):
+        with pytest.raises(TypeError, match="function must be a plain function"):
+            websocket.on_wake("stock", wrong)
 
 
 def test_publish_and_broadcast_keep_the_order(linked: Linked) -> None:

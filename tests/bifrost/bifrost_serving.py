@@ -71,3 +71,8 @@ class Served(NamedTuple):
         """Wait until the log has a text, and return the log."""
         eventually(lambda: text in self.log(), f"{text!r} in the log")
         return self.log()
+
+
+def clients_of(z: zCLI) -> list[Any]:
+    """Return the clients that zBifrost keeps."""
+    return [client for run in z.bifrost._runs.values() for client in run.clients]  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bifrost_serving import Served, eventually
+from bifrost_serving import Served, clients_of, eventually
 from websocket_serving import end_of
 from websockets.exceptions import ConnectionClosed
 from zcli_bifrost.access.key_table import KeyTable
@@ -200,7 +200,7 @@ def test_revoked_client_gets_no_event_and_no_answer(app: Application) -> None:
         anna.ask("create", model="notes", data={"title": SECRET})
         with pytest.raises(Exception, match="1008"):
             app.as_(key.text).__enter__()
-    eventually(lambda: not app.z.bifrost._clients, "no client")
+    eventually(lambda: not clients_of(app.z), "no client")
     assert not app.subscribers()
 
 
@@ -212,7 +212,7 @@ def test_subscription_of_a_client_that_leaves_is_forgotten(app: Application) -> 
             for number in range(30):
                 mallory.send("subscribe", number, model="notes", filters={"title": f"{round_}-{number}"})
             mallory.connection.socket.close()
-    eventually(lambda: not app.z.bifrost._clients, "no client")
+    eventually(lambda: not clients_of(app.z), "no client")
     with app.as_(key.text) as again:
         again.ask("read", model="notes")  # the requests before it are done
     eventually(lambda: not app.subscribers(), "no subscription")
@@ -225,7 +225,7 @@ def test_requests_behind_a_revocation_are_dropped(app: Application) -> None:
         app.keys.revoke(key.id)
         with pytest.raises((ConnectionClosed, OSError)):
             _flood(mallory)
-        eventually(lambda: len(app.z.bifrost._clients) == 1, "the client is gone")
+        eventually(lambda: len(clients_of(app.z)) == 1, "the client is gone")
         total = root.ask("read", model="notes", no_cache=True)["result"]["total"]
         root.ask("create", model="notes", data={"title": "of root"})
         assert root.ask("read", model="notes", no_cache=True)["result"]["total"] == total + 1

@@ -6,15 +6,17 @@ import asyncio
 import datetime
 import decimal
 import enum
+import gc
 import json
 import socket
 import threading
 import uuid
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from bifrost_serving import DEADLINE, Served, eventually
+from bifrost_serving import DEADLINE, Served, clients_of, eventually
 from zcli_bifrost.events import BUILTIN
 
 from zcli_core import __version__
@@ -401,7 +403,7 @@ def test_request_ends_with_its_connection(serve: Serve) -> None:
         browser.send("hang", 1)
         assert browser.ask("echo", 2, value=1) == {"result": 1}
     eventually(lambda: ended)
-    eventually(lambda: not served.z.bifrost._clients)  # type: ignore[attr-defined]
+    eventually(lambda: not clients_of(served.z))
     assert "failed" not in served.log()
 
 
@@ -493,3 +495,24 @@ def test_broadcast_that_cannot_be_sent_raises(serve: Serve) -> None:
         bifrost.publish("news", "x" * 200_000)
     with pytest.raises(TypeError, match="to must be a room"):
         bifrost.publish("news", to=None)  # type: ignore[arg-type]
+
+
+def test_blocked_handler_keeps_no_client_after_the_stop(serve: Serve) -> None:
+    """A plain function that has not returned in time does not keep its client in memory."""
+    began, release = threading.Event(), threading.Event()
+    clients: list[weakref.ref[Any]] = []
+
+    def block(client: Any, data: dict[str, Any]) -> None:
+        clients.append(weakref.ref(client))
+        began.set()
+        release.wait(DEADLINE)
+
+    served = serve({"block": block}, websocket={"drain_timeout": 0.1, "close_timeout": 0.1})
+    try:
+        with served.browser() as browser:
+            browser.send(event="block")
+            assert began.wait(DEADLINE)
+            assert served.z.bifrost.stop()
+    finally:
+        release.set()
+    eventually(lambda: gc.collect() >= 0 and clients[0]() is None, "the end of the client")

@@ -80,14 +80,19 @@ class Events:
 
 @contextlib.asynccontextmanager
 async def serving(
-    url: str, models: dict[str, Any] = NOTES, deliver: Any = None, timeout: float = 30.0, **settings: Any
+    url: str,
+    models: dict[str, Any] = NOTES,
+    deliver: Any = None,
+    timeout: float = 30.0,
+    announce: Any = None,
+    **settings: Any,
 ) -> AsyncIterator[DataService]:
     """Run a service for models until the block ends."""
     log = logging.getLogger("test.bifrost")
     section = Bifrost(query_timeout=timeout, **settings)
     service = DataService(parse_models(models, "models.yaml"), Database(url, timeout, log), section, log)
     try:
-        await service.start(deliver)
+        await service.start(deliver, announce)
         yield service
     finally:
         await service.close()

@@ -286,6 +286,28 @@ def test_postgresql_frozen_fails_and_recovers(new_postgresql: Callable[[], str],
 
 
 @_POSTGRESQL
+@pytest.mark.slow
+def test_postgresql_frozen_at_the_end_keeps_no_thread(new_postgresql: Callable[[], str], postgresql_port: int) -> None:
+    """A program ends although its database has not responded since before the stop."""
+
+    @in_loop
+    async def check() -> None:
+        url, proxy = new_postgresql(), _Proxy(postgresql_port)
+        async with proxy.running() as port:
+            url = url.replace(f":{postgresql_port}/", f":{port}/")
+            async with serving(url, timeout=0.5) as service:
+                await service.create(ANN, "folders", {"title": "a"})
+                proxy.flows.clear()
+                reads = [asyncio.ensure_future(rows_of(service, ANN, "folders")) for _ in range(8)]
+                await until(lambda: service.database._in_use, "a read")
+            threads = [*service.database._readers._threads, *service.database._writers._threads]
+            await until(lambda: not any(thread.is_alive() for thread in threads), "the end of the threads")
+            await asyncio.gather(*reads, return_exceptions=True)
+
+    check()
+
+
+@_POSTGRESQL
 def test_postgresql_unavailable_fails_and_recovers(new_postgresql: Callable[[], str], postgresql_port: int) -> None:
     """While the database admits no connections, requests fail; the cache is not used; then all goes on."""
 

@@ -49,6 +49,25 @@ async def test_event_follows_row_in_and_out_of_filter(url: str) -> None:
 
 
 @in_loop
+async def test_failed_announcement_does_not_stop_events(sqlite_url: str) -> None:
+    """Other processes are woken once after a write, and not for a write that this process only looks for."""
+    events, announced = Events(), []
+
+    def fail() -> None:
+        announced.append(1)
+        raise RuntimeError("cannot start a thread")
+
+    async with serving(sqlite_url, deliver=events, announce=fail) as service:
+        await service.subscribe(ANN, "notes", subscriber="s")
+        for number in (1, 2):
+            await service.create(ANN, "notes", {"text": "x"})
+            await until(lambda number=number: len(announced) == number, "the announcement")  # type: ignore[misc]
+            service.wake()  # otherwise the next poll comes half a second later
+            await until(lambda number=number: len(events.of("s")) == number, "the event")  # type: ignore[misc]
+        assert len(announced) == 2
+
+
+@in_loop
 async def test_subscribers_with_same_filters_share_an_event(sqlite_url: str) -> None:
     """One event for all, whose name is that of the subscription; each may leave by itself."""
     calls: list[Any] = []

@@ -22,7 +22,7 @@ from zcli_core.system.forks import call_after_fork
 from zcli_core.websocket import event_loop, systemd
 from zcli_core.websocket.admission import ClientAuth
 from zcli_core.websocket.asgi import AsgiApp, AsgiRun, Lifespan
-from zcli_core.websocket.callbacks import Callbacks, ConnectionCallback, Handler, echo, make_callbacks
+from zcli_core.websocket.callbacks import Callbacks, ConnectionCallback, Handler, echo, is_async, make_callbacks
 from zcli_core.websocket.connection import ServerConnection, as_message, as_server_connection
 from zcli_core.websocket.counters import Totals
 from zcli_core.websocket.handler_threads import HandlerThreads
@@ -613,13 +613,17 @@ class WebSocketServer:
     def wake(self, topic: str) -> None:
         """Call the functions that other processes have given to :meth:`on_wake` for a topic.
 
-        It may be called from any thread, does not wait, and does nothing without a backplane. While the backplane is
-        down the call is lost. So it is for plugins that look for news from time to time, and want to look at once.
+        It may be called from any thread, does not wait, and does nothing without a backplane. The call is lost while
+        the backplane is down, or while the server ends. So it is for plugins that also poll from time to time.
 
         Args:
             topic: A name that no other plugin uses, such as that of its distribution.
+
+        Raises:
+            TypeError: The topic is not a string.
         """
-        if self._links.is_remote:
+        _check_topic(topic)
+        if self._links.is_remote and not (self._is_server_thread() and self._links.link_here() is None):
             self._links.run(self._links.waking(topic))
 
     def on_wake(self, topic: str, function: Callable[[], None]) -> None:
@@ -628,8 +632,20 @@ class WebSocketServer:
         Args:
             topic: The topic.
             function: Called without arguments in the event loop of each server of this object. It must not block.
+
+        Raises:
+            TypeError: The topic is not a string, or the function is a coroutine function or cannot be called.
         """
+        _check_topic(topic)
+        if not callable(function) or is_async(function):
+            raise TypeError(f"function must be a plain function without arguments, got {function!r}")
         self._links.wait_for(topic, function)
+
+    def _is_server_thread(self) -> bool:
+        """Whether this is the thread of a server, in which no link may begin that outlives the server."""
+        run = self._run
+        runs: list[ServerRun | AsgiRun] = [*self._asgi_runs] if run is None else [run, *self._asgi_runs]
+        return any(each.thread is threading.current_thread() for each in runs)
 
     # --- one run ---
 
@@ -847,6 +863,11 @@ def _within(lifespan: Lifespan | None, serve: _Serve) -> _Serve:
             return await serve(run, announce)
 
     return serve_within
+
+
+def _check_topic(topic: object) -> None:
+    if not isinstance(topic, str):
+        raise TypeError(f"topic must be a string, got {type(topic).__name__}")
 
 
 def _expect_no_handler(name: str, given: object) -> None:

@@ -223,13 +223,15 @@ class ProcessLinks:
     def link_here(self) -> Link | None:
         """Return the link of a server in the running event loop, if it is up; otherwise None."""
         running = asyncio._get_running_loop()
-        return next((each.link for each in self._servers if each.bridge.loop is running and each.link.is_up), None)
+        return next((each.link for each in self._usable() if each.bridge.loop is running and each.link.is_up), None)
+
+    def _usable(self) -> list[ServerLink]:
+        """Return the links that are not closing. An event loop that was stopped and not closed would run no call."""
+        return [each for each in self._servers if not each.is_closing and each.bridge.loop.is_running()]
 
     def run(self, call: Callable[[Link], Coroutine[Any, Any, _T]]) -> Future[_T]:
         """Call a coroutine function with the link of a server, or else with the one that only publishes."""
-        # An event loop that was stopped and not closed would never run the call.
-        servers = [server for server in self._servers if server.bridge.loop.is_running()]
-        for server in sorted(servers, key=lambda each: not each.link.is_up):
+        for server in sorted(self._usable(), key=lambda each: not each.link.is_up):
             future = server.bridge.run(call, server.link)
             if not future.cancelled():
                 return future

@@ -30,6 +30,7 @@ class ServerLink:
         link: The link to the engine.
         bridge: Runs a coroutine in the link's event loop, from any thread.
         core: The server; None until it listens.
+        is_closing: Whether nothing further may be published with it.
     """
 
     link: Link
@@ -46,15 +47,20 @@ class ServerLink:
         self._ended = ended
         self._woken = woken
         self.core: ServerCore | None = None
+        self.is_closing = False
         self._seen: OrderedDict[tuple[bytes, int], None] = OrderedDict()
 
     async def close(self) -> None:
         """End the link; see :meth:`Link.close`."""
-        self._ended(self)
-        await self.link.close()
+        self.is_closing = True
+        try:
+            await self.link.close()
+        finally:
+            self._ended(self)  # not before, because what was still published is counted
 
     def abort(self) -> None:
         """End the link without waiting; see :meth:`Link.abort`."""
+        self.is_closing = True
         self._ended(self)
         self.link.abort()
 

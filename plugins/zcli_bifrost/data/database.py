@@ -75,6 +75,7 @@ class Database:
         self._waiting = 0
         self._in_use: dict[int, Any] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
 
     def __repr__(self) -> str:
         return f"<Database {self._url.render_as_string(hide_password=True)}>"
@@ -123,7 +124,7 @@ class Database:
             with self.reading() as connection:
                 return work(connection)
         except DBAPIError as error:
-            if not error.connection_invalidated:
+            if not error.connection_invalidated or self._closed:
                 raise
         with self.reading() as connection:
             return work(connection)
@@ -226,10 +227,13 @@ class Database:
         self._timer = None
         if self._waiting or self._in_use:
             self._look_again()
+        self._stop_statements(time.monotonic() - (self.timeout if self.dialect == "sqlite" else 3 * self.timeout))
+
+    def _stop_statements(self, before: float) -> None:
+        """Free the threads of statements that began before a time of the monotonic clock."""
         sqlite = self.dialect == "sqlite"
-        overdue = time.monotonic() - (self.timeout if sqlite else 3 * self.timeout)
         for started, raw in list(self._in_use.values()):
-            if started < overdue:
+            if started < before:
                 with contextlib.suppress(Exception):  # the thread may be closing the connection now
                     raw.interrupt() if sqlite else _shut_down(raw)
 
@@ -305,11 +309,20 @@ class Database:
             raw.close()
 
     async def close(self) -> None:
-        """Disconnect, when the running statements have ended or the time limit is over."""
-        stuck = {asyncio.ensure_future(asyncio.to_thread(pool.shutdown)) for pool in (self._readers, self._writers)}
-        await asyncio.wait(stuck, timeout=self.timeout)
+        """Disconnect, when the running statements have ended. After the time limit they are stopped.
+
+        Otherwise their threads would keep the program from ending, because :meth:`_stop_overdue` needs the event loop.
+        """
+        pools = (self._readers, self._writers)
+        ends = {asyncio.ensure_future(asyncio.to_thread(pool.shutdown)) for pool in pools}
+        _, stuck = await asyncio.wait(ends, timeout=self.timeout)
         if self._timer is not None:
             self._timer.cancel()
+        if stuck:
+            self._closed = True
+            for pool in pools:
+                pool.shutdown(wait=False, cancel_futures=True)
+            self._stop_statements(time.monotonic())
         self.dispose()
 
     def dispose(self) -> None:

@@ -100,7 +100,7 @@ class DataService:
         #: Reads whose result will be kept, by the key of the request.
         self._pending: dict[str, _Pending] = {}
         self._announce: Callable[[], None] | None = None
-        #: Whether there are writes of this process that other processes were not told.
+        #: Whether this process has written since it last called ``announce``.
         self._unannounced = False
 
     async def start(self, deliver: Deliver | None = None, announce: Callable[[], None] | None = None) -> None:
@@ -109,8 +109,8 @@ class DataService:
         Args:
             deliver: Takes the events of subscriptions: an event, and the subscribers to send it to. It is called in the
                 thread of the event loop and must not block.
-            announce: Asks other processes to call :meth:`wake`, after a write of this one. It is called like
-                ``deliver``, at most once every 0.02 s.
+            announce: Lets other processes call :meth:`wake`. It is called after a write of this one, like ``deliver``,
+                and at most once every 0.02 s.
 
         Raises:
             ConfigError: A table does not fit its model; the error lists all differences. Or the database cannot be
@@ -399,9 +399,9 @@ class DataService:
         return await self.database.read(lambda connection: changes.changes_since(connection, version))
 
     async def _take_changes(self, known: int) -> int:
-        if self._unannounced and self._announce is not None:
+        written, self._unannounced = self._unannounced, False  # before a call that may fail, which must not be repeated
+        if written and self._announce is not None:
             self._announce()
-        self._unannounced = False
         batch = await self._live.read_changes(known)
         if batch.found.changes is None:
             self._cache.forget()
