@@ -73,7 +73,7 @@ class Worker:
     def _end_after_supervisor(self, seconds: float) -> None:
         """End this process so many seconds after the supervisor, because its event loop may be blocked."""
         ended = select.poll()
-        ended.register(self._sock, 0)  # the end of the other side is always reported
+        ended.register(self._sock, 0)  # Linux reports the end of the other side in any case
         ended.poll()
         time.sleep(seconds)
         os._exit(_FAILED)
