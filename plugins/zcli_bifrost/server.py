@@ -277,6 +277,8 @@ class BifrostServer:
 
 
 def _check_event(event: str) -> None:
+    if callable(event):
+        raise TypeError('the name of the event is missing; write @z.bifrost.on("name")')
     if not isinstance(event, str):
         raise TypeError(f"the name of an event must be a text, got {type(event).__name__}")
     if event in BUILTIN or event in _OF_THE_SERVER:

@@ -75,6 +75,24 @@ def test_model_errors_have_code_and_fields(served: Served) -> None:
             assert browser.ask(event, ttl=5)["code"] == "forbidden"
 
 
+@pytest.mark.parametrize(
+    ("event", "keys", "error"),
+    [
+        ("read", {"filter": {"id": 1}}, "unknown key 'filter'; did you mean 'filters'?"),
+        ("subscribe", {"filter": {"id": 1}}, "unknown key 'filter'; did you mean 'filters'?"),
+        ("update", {"filters": {"id": 1}, "dta": {}}, "unknown key 'dta'; did you mean 'data'?"),
+        ("delete", {"filters": {"id": 1}, "x" * 5000: 1}, f"unknown key {'x' * 100!r}"),
+        ("create", {"data": {"text": "a"}, "\ud800": 1}, "unknown key '?'"),
+    ],
+)
+def test_model_request_with_unknown_key_is_refused(
+    served: Served, event: str, keys: dict[str, Any], error: str
+) -> None:
+    """Without a misspelt filter, it would concern all rows."""
+    with served.browser() as browser:
+        assert browser.ask(event, model="notes", **keys) == {"error": error, "code": "invalid"}
+
+
 def test_subscription_sends_changes_until_it_ends(served: Served) -> None:
     """To its client only, with the name that the response gave."""
     with served.browser() as reader, served.browser() as writer:
