@@ -155,6 +155,7 @@ def test_bifrost_demo_users_see_their_own_rows(tmp_path: Path, open_url: Open) -
             page.keyboard.press("Enter")
             expect(page.get_by_role("status")).to_contain_text(name, timeout=TIMEOUT)
             expect(page.get_by_label("New task")).to_be_focused()
+            expect(page.get_by_role("alert")).to_have_count(0)  # an empty one is hidden
         for name in ("ann", "ben"):
             _add(pages[name], f"task of {name}")
         expect(_column(pages["eve"], "open")).to_have_count(2, timeout=TIMEOUT)
