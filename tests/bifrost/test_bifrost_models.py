@@ -127,6 +127,17 @@ def test_models_without_sqlalchemy_stop_the_start(make_z: Callable[..., zCLI], m
         z.bifrost.start_background(port=0)
 
 
+def test_models_that_no_client_can_use_are_logged(serve: Serve) -> None:
+    """Without a tier clients have no role; a model that they can use is not named."""
+    fields = {"text": "text", "who": "text"}
+    rules: dict[str, Any] = {"mine": {"owner": "who"}, "staff": {"access": {"read": ["member"]}}, "free": {}}
+    log = serve(bifrost={"models": {name: {"fields": fields, **each} for name, each in rules.items()}}).log()
+    assert "no client can use the model 'mine'" in log
+    assert "no client can use the model 'staff'" in log
+    assert "ZCLI_BIFROST_AUTH_TIER=application" in log
+    assert "the model 'free'" not in log
+
+
 def test_table_that_does_not_fit_stops_the_start(make_z: Callable[..., zCLI]) -> None:
     """The error lists the differences; the port is not opened."""
     with make_z(title="same", bifrost={"models": MODELS}).bifrost.start_background(port=0):
