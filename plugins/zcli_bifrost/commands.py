@@ -58,7 +58,8 @@ def add_user(name: str, role: str, app: str, days: float | None, as_json: bool) 
     "Authorization: Bearer KEY". To replace a key, add another one, and revoke the old one by its id.
     """
     expires_at = None if days is None else time.time() + days * _DAY
-    with _keys(make=True) as (keys, database):
+    context = _load()
+    with _keys(context, make=True) as (keys, database):
         key = keys.add(name, role, app, expires_at)
     if as_json:
         shown = {"key": key.text, "id": key.id, "app": app, "name": name, "role": role}
@@ -67,6 +68,13 @@ def add_user(name: str, role: str, app: str, days: float | None, as_json: bool) 
     until = f", until {_time(expires_at)}" if expires_at else ""
     print_error(f"added the key {key.id} of {name} in the app {app}, role {role}{until}, to {database}; the key is:")
     print_text(key.text)
+    tier = context.config.section(Bifrost).auth_tier
+    if tier in ("none", "zSession"):
+        where = context.config.env_file_in_use
+        print_error(
+            f"bifrost.auth_tier is {tier} in the settings of this folder, and then the server does not ask for keys; "
+            f"set ZCLI_BIFROST_AUTH_TIER=application in {where}, unless the script sets bifrost.auth_tier"
+        )
 
 
 @command.command("revoke")
@@ -78,7 +86,7 @@ def revoke(name_or_key_id: str, app: str | None, as_json: bool) -> None:
 
     Every server closes the connections that these keys have opened, within a second.
     """
-    with _keys() as (keys, database):
+    with _keys(_load()) as (keys, database):
         revoked = keys.revoke(name_or_key_id, app)
     if as_json:
         print_json({"revoked": [_shown(record) for record in revoked], "database": database})
@@ -93,7 +101,7 @@ def revoke(name_or_key_id: str, app: str | None, as_json: bool) -> None:
 @json_option
 def users(as_json: bool) -> None:
     """List the keys of all users. The keys themselves are not stored, so only their ids are shown."""
-    with _keys() as (keys, database):
+    with _keys(_load()) as (keys, database):
         records = keys.all()
     if as_json:
         print_json({"keys": [_shown(record) for record in records], "database": database})
@@ -179,13 +187,13 @@ def _report(as_json: bool, problems: list[str], details: dict[str, Any], success
 
 
 @contextlib.contextmanager
-def _keys(*, make: bool = False) -> Iterator[tuple[KeyTable, str]]:
+def _keys(context: Context, *, make: bool = False) -> Iterator[tuple[KeyTable, str]]:
     """Give the keys in the database of the application, and the name of the database. Errors end the command.
 
     Args:
+        context: The configuration.
         make: Make the tables if they are absent.
     """
-    context = _load()
     keys = open_keys(context)
     from zcli_bifrost.access.key_table import UserError
     from zcli_bifrost.data.errors import DataError

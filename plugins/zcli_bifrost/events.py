@@ -5,8 +5,10 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from zcli_bifrost.data.values import shown_name
 from zcli_bifrost.messages import Result, encode
 from zcli_core.errors import EventError
+from zcli_core.suggestions import suggestion
 
 if TYPE_CHECKING:
     from zcli_bifrost.client import BifrostClient, EventHandler
@@ -20,6 +22,17 @@ _OF_MODELS = (
 BUILTIN = frozenset({"connection_info", *_OF_MODELS})
 #: The keys of a read that the data library checks.
 _READ_OPTIONS = ("fields", "order_by", "limit", "offset", "cache_ttl", "no_cache", "seen")
+#: The keys of requests for rows. Others are refused: without a misspelt filter, a request would concern all rows.
+_KEYS = {
+    "create": ("model", "data"),
+    "read": ("model", "filters", *_READ_OPTIONS),
+    "update": ("model", "filters", "data"),
+    "delete": ("model", "filters"),
+    "subscribe": ("model", "filters"),
+    "unsubscribe": ("model", "filters"),
+}
+#: A client may send it with every request.
+_ALWAYS = "seen"
 
 
 def without_models() -> dict[str, EventHandler]:
@@ -49,7 +62,7 @@ class DataEvents:
 
     def handlers(self) -> dict[str, EventHandler]:
         """Return the handler of each event."""
-        return {event: getattr(self, f"_{event}") for event in _OF_MODELS}
+        return {event: _checked(event, getattr(self, f"_{event}")) for event in _OF_MODELS}
 
     async def _create(self, client: BifrostClient, data: dict[str, Any]) -> Result:
         written = await self._data.create(client.actor, _model(data), data.get("data"))
@@ -103,6 +116,23 @@ class DataEvents:
     def _require_admin(self, client: BifrostClient) -> None:
         if client.actor.role != self._admin_role:
             raise EventError("this needs another role", "forbidden")
+
+
+def _checked(event: str, handler: EventHandler) -> EventHandler:
+    """Return a handler that refuses unknown keys first."""
+    known = _KEYS.get(event)
+    if known is None:
+        return handler
+    allowed = {*known, _ALWAYS}
+
+    async def checked(client: BifrostClient, data: dict[str, Any]) -> Result:
+        if not allowed.issuperset(data):
+            unknown = next(key for key in data if key not in allowed)
+            text = f"unknown key {shown_name(unknown)!r}{suggestion(shown_name(unknown), known)}"
+            raise EventError(text, "invalid")
+        return await handler(client, data)
+
+    return checked
 
 
 def _model(data: dict[str, Any]) -> str:

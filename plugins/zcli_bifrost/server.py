@@ -183,7 +183,9 @@ class BifrostServer:
 
     def _callbacks(self) -> dict[str, Any]:
         """Check the models; return what the WebSocket server calls."""
-        self._open_data()
+        data = self._open_data()
+        if data is not None and self._config.bifrost.auth_tier == "none":
+            self._warn_of_unusable_models(data)
         client_file.serve_for(self._config)
         return {
             "handler": self._received,
@@ -191,6 +193,16 @@ class BifrostServer:
             "on_disconnect": self._disconnected,
             "lifespan": self._lifespan,
         }
+
+    def _warn_of_unusable_models(self, data: DataService) -> None:
+        """Warn of models that no client can use, because without a tier clients have no role."""
+        client = Actor("any" if self._config.websocket.require_auth else None)
+        for name in data.hidden_models(client):
+            self._log.warning(
+                "no client can use the model %r: it has an owner or access rules, and without bifrost.auth_tier "
+                "clients have no role; set ZCLI_BIFROST_AUTH_TIER=application in %s",
+                name, self._config.env_file_in_use,
+            )  # fmt: skip
 
     def _open_data(self) -> DataService | None:
         if self._config.bifrost.models is None:
@@ -280,6 +292,8 @@ class BifrostServer:
 
 
 def _check_event(event: str) -> None:
+    if callable(event):
+        raise TypeError('the name of the event is missing; write @z.bifrost.on("name")')
     if not isinstance(event, str):
         raise TypeError(f"the name of an event must be a text, got {type(event).__name__}")
     if event in BUILTIN or event in _OF_THE_SERVER:

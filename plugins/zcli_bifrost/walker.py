@@ -27,7 +27,7 @@ class BifrostWalker:
         if self._app.config.zMode == "Terminal":
             mode = self._app.config.explain("zMode")
             where = "the default" if mode.layer == "defaults" else mode.origin
-            print_line(f"[zWalker] zMode is Terminal ({where}): nothing to run; zBifrost serves browsers")
+            print_line(f"[zWalker] zMode is Terminal ({where}), so nothing runs; set it to zBifrost to serve browsers")
             return
         self._app.bifrost.start()
 

@@ -56,6 +56,17 @@ def test_add_user_prints_the_key_once(zcli: Run, isolated: Path) -> None:
     assert not any(secret.encode() in content for content in files)
 
 
+@pytest.mark.parametrize(("tier", "noted"), [(None, True), ("application", False)])
+def test_add_user_notes_a_tier_without_keys(zcli: Run, isolated: Path, tier: str | None, noted: bool) -> None:
+    """A server of such a tier would not ask for the key."""
+    if tier is not None:
+        with (isolated / ".zEnv").open("a") as file:
+            file.write(f"ZCLI_BIFROST_AUTH_TIER={tier}\n")
+    done = zcli("add-user", "anna", "--role", "member")
+    assert done.status == 0
+    assert ("set ZCLI_BIFROST_AUTH_TIER=application in" in done.err) is noted
+
+
 def test_add_user_json_has_the_key(zcli: Run) -> None:
     """A program gets the key with what belongs to it."""
     added = json.loads(zcli("add-user", "anna", "--role", "buyer", "--app", "shop", "--days", "2", "--json").out)

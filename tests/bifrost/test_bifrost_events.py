@@ -447,6 +447,7 @@ def test_reserved_event_is_refused(make_z: Callable[..., zCLI]) -> None:
         ("", greet, ValueError, "1 to 100 characters, got 0"),
         ("e" * 101, greet, ValueError, "1 to 100 characters, got 101"),
         (5, greet, TypeError, "must be a text, got int"),
+        (greet, greet, TypeError, 'write @z.bifrost.on("name")'),
         ("x", "greet", TypeError, "expected a function of (client, data), got str"),
         ("x", lambda client: None, TypeError, "must accept (client, data)"),
     ],

@@ -75,6 +75,24 @@ def test_model_errors_have_code_and_fields(served: Served) -> None:
             assert browser.ask(event, ttl=5)["code"] == "forbidden"
 
 
+@pytest.mark.parametrize(
+    ("event", "keys", "error"),
+    [
+        ("read", {"filter": {"id": 1}}, "unknown key 'filter'; did you mean 'filters'?"),
+        ("subscribe", {"filter": {"id": 1}}, "unknown key 'filter'; did you mean 'filters'?"),
+        ("update", {"filters": {"id": 1}, "dta": {}}, "unknown key 'dta'; did you mean 'data'?"),
+        ("delete", {"filters": {"id": 1}, "x" * 5000: 1}, f"unknown key {'x' * 100!r}"),
+        ("create", {"data": {"text": "a"}, "\ud800": 1}, "unknown key '?'"),
+    ],
+)
+def test_model_request_with_unknown_key_is_refused(
+    served: Served, event: str, keys: dict[str, Any], error: str
+) -> None:
+    """Without a misspelt filter, it would concern all rows."""
+    with served.browser() as browser:
+        assert browser.ask(event, model="notes", **keys) == {"error": error, "code": "invalid"}
+
+
 def test_subscription_sends_changes_until_it_ends(served: Served) -> None:
     """To its client only, with the name that the response gave."""
     with served.browser() as reader, served.browser() as writer:
@@ -107,6 +125,17 @@ def test_models_without_sqlalchemy_stop_the_start(make_z: Callable[..., zCLI], m
     monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: None)
     with pytest.raises(ConfigError, match=r"bifrost\.models \(zSpark\) needs .* pip install 'sqlalchemy>=2.0'"):
         z.bifrost.start_background(port=0)
+
+
+def test_models_that_no_client_can_use_are_logged(serve: Serve) -> None:
+    """Without a tier clients have no role; a model that they can use is not named."""
+    fields = {"text": "text", "who": "text"}
+    rules: dict[str, Any] = {"mine": {"owner": "who"}, "staff": {"access": {"read": ["member"]}}, "free": {}}
+    log = serve(bifrost={"models": {name: {"fields": fields, **each} for name, each in rules.items()}}).log()
+    assert "no client can use the model 'mine'" in log
+    assert "no client can use the model 'staff'" in log
+    assert "ZCLI_BIFROST_AUTH_TIER=application" in log
+    assert "the model 'free'" not in log
 
 
 def test_table_that_does_not_fit_stops_the_start(make_z: Callable[..., zCLI]) -> None:

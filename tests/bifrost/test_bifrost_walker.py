@@ -58,7 +58,7 @@ def test_walker_in_terminal_says_that_nothing_runs(tmp_path: Path) -> None:
     script = tmp_path / "app.py"
     script.write_text(SCRIPT.replace("MODE", "'Terminal'"))
     done = run_script(script, folder=tmp_path)
-    expected = "[zWalker] zMode is Terminal (zSpark): nothing to run; zBifrost serves browsers\nthe end\n"
+    expected = "[zWalker] zMode is Terminal (zSpark), so nothing runs; set it to zBifrost to serve browsers\nthe end\n"
     assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
 
 

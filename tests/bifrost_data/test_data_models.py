@@ -69,6 +69,7 @@ BAD: list[tuple[Any, str]] = [
     ({"m": {"fields": {"a": "int"}, "feilds": 1}}, "unknown key 'feilds'; did you mean 'fields'?"),
     (_fields(x="integer"), "the type must be one of int, float"),
     (_fields(x=5), "must be a type"),
+    (_fields(x={"required": True}), "the type is missing; it must be one of int"),
     (_fields(x={"type": "int", "requried": True}), "unknown option 'requried'; did you mean 'required'?"),
     (_fields(ctid="int"), "column of its own"),
     (_fields(OK="int"), "used twice"),

@@ -83,7 +83,8 @@ def test_table_that_does_not_fit_is_listed(url: str) -> None:
         "table 'boards': column 'color' is NOT NULL without a default",
         "table 'tasks': column 'points' must have the type DOUBLE",
         "table 'tasks': column 'done' must have the type BOOLEAN, got TEXT",
-        "table 'tasks': column 'at' is missing; add it with the type " + ("TIMESTAMP" if postgresql else "DATETIME"),
+        "table 'tasks': column 'at' is missing; add it: ALTER TABLE tasks ADD COLUMN at "
+        + ("TIMESTAMP" if postgresql else "DATETIME"),
         "table 'tasks': column 'data' must have the type JSON",
         "table 'tasks': column 'board' needs a foreign key to 'boards' (id)",
     ):
@@ -122,6 +123,26 @@ def test_reference_that_changes_rows_does_not_fit(sqlite_url: str) -> None:
     )
     models = {"boards": BOARD["boards"], "cards": {"fields": {"board": {"references": "boards"}}}}
     assert "must not have ON DELETE" in str(_differences(sqlite_url, models))
+
+
+def test_missing_column_comes_with_a_statement(url: str) -> None:
+    """After the statements of the errors, the table fits its model."""
+    _run(url, 'CREATE TABLE "order" (title TEXT PRIMARY KEY)')
+    kinds = ("int", "float", "text", "bool", "datetime", "json")
+    fields = {"title": {"type": "text", "pk": True, "max_length": 100}, **{f"{kind}Value": kind for kind in kinds}}
+    models = {"order": {"fields": fields}}
+    found = _differences(url, models)
+    statements = [each.partition("add it: ")[2] for each in found if "is missing" in each]
+    assert len(statements) == len(kinds)
+    _run(url, *statements)
+    assert [each for each in _differences(url, models) if "column" in each] == []
+
+
+def test_missing_required_column_comes_with_its_type(sqlite_url: str) -> None:
+    """The value of the rows that exist is not known, so there is no statement."""
+    _run(sqlite_url, "CREATE TABLE boards (id INTEGER PRIMARY KEY)")
+    expected = "table 'boards': column 'title' is missing; add it with the type TEXT"
+    assert expected in _differences(sqlite_url, {"boards": BOARD["boards"]})
 
 
 @in_loop

@@ -81,7 +81,7 @@ RULES: dict[str, Any] = {
 }
 BAD: list[tuple[str, Any, str]] = [
     ("code", "AB-", "at least 4"),
-    ("code", "AB-1234", "at most 6"),
+    ("code", "AB-1234", "at most 6 characters"),
     ("code", "ab-12", "must match the pattern"),
     ("code", "AB-12\n", "must match the pattern"),
     ("code", "AB-\0", "U+0000"),
@@ -131,6 +131,18 @@ def test_create_invalid_field_is_named(field: str, value: Any, problem: str) -> 
         assert field.startswith(name)
         assert problem in said or (field == "id" and "cannot be changed" in said)
         assert len(repr(error.value)) < 500
+
+
+def test_create_empty_text_names_one_character() -> None:
+    """A bound of one is in the singular."""
+    from zcli_bifrost.data.errors import DataError
+    from zcli_bifrost.data.model_file import parse_models
+    from zcli_bifrost.data.validation import new_rows
+
+    model = parse_models({"words": {"fields": {"word": {"type": "text", "min_length": 1}}}}, "test")["words"]
+    with pytest.raises(DataError) as error:
+        new_rows(model, ANN, {"word": ""}, 10)
+    assert error.value.fields == {"word": "must have at least 1 character"}
 
 
 @in_loop

@@ -96,10 +96,13 @@ def test_console_token_is_kept_nowhere(serve: Serve, open_url: Open) -> None:  #
     page = open_url(_url(server))
     expect(page.get_by_role("note")).to_have_text("Enter a token and connect to see the state of the server.")
     expect(page.locator("#client-empty")).to_have_text("–")  # unknown, not none
-    page.get_by_label("Token").fill("wrong")
     page.get_by_role("button", name="Connect").click()
-    expect(page.locator("body")).to_have_attribute("data-state", "refused", timeout=TIMEOUT)
-    expect(page.locator("#status")).to_contain_text("Code 1008: authentication failed")
+    expect(page.locator("#status")).to_contain_text("authentication required; enter a token", timeout=TIMEOUT)
+    expect(page.get_by_label("Token")).to_be_focused()
+    page.keyboard.type("wrong")
+    page.get_by_role("button", name="Connect").click()
+    expect(page.locator("#status")).to_contain_text("Code 1008: authentication failed", timeout=TIMEOUT)
+    expect(page.locator("body")).to_have_attribute("data-state", "refused")
     page.get_by_label("Token").fill(TOKEN)
     _connected(page, server)
     expect(page.locator("#clients")).to_have_text("1", timeout=TIMEOUT)
@@ -109,6 +112,13 @@ def test_console_token_is_kept_nowhere(serve: Serve, open_url: Open) -> None:  #
     )
     assert TOKEN not in "".join(kept)
     assert TOKEN not in Path(str(server.z._application_log.file)).read_text()
+
+
+def test_console_refused_origin_says_where_to_look(serve: Serve, open_url: Open) -> None:  # noqa: F811
+    """The log of the server has the setting that admits the console."""
+    page = open_url(_url(serve(websocket={"allowed_origins": ["https://chat.example"]})))
+    page.get_by_role("button", name="Connect").click()
+    expect(page.locator("#status")).to_contain_text("origin not allowed; the log of the server", timeout=TIMEOUT)
 
 
 @pytest.mark.parametrize("width", [380, 1800])

@@ -73,8 +73,10 @@ def _works_in_both(ann: Page, ben: Page) -> None:
     expect(_column(ben, "open")).to_have_text(["<i>paint</i>"], timeout=TIMEOUT)
     _add(ben, "sweep")
     expect(_column(ann, "open")).to_have_text(["<i>paint</i>", "sweep"], timeout=TIMEOUT)
-    ben.get_by_role("button", name="Move on: sweep").click()
+    ben.get_by_role("button", name="Move on: sweep").press("Enter")
     expect(_column(ann, "doing")).to_have_text(["sweep"], timeout=TIMEOUT)
+    moved = ben.get_by_role("list", name="doing").get_by_role("button", name="Move on: sweep")
+    expect(moved).to_be_focused(timeout=TIMEOUT)
     ann.get_by_role("button", name="Delete: <i>paint</i>").click()
     expect(_column(ben, "open")).to_have_count(0, timeout=TIMEOUT)
 
@@ -146,11 +148,14 @@ def test_bifrost_demo_users_see_their_own_rows(tmp_path: Path, open_url: Open) -
         pages = {name: _open(open_url, BOARD, server) for name in keys}
         pages["ann"].get_by_label("Your key").fill("wrong")
         pages["ann"].keyboard.press("Enter")
-        expect(pages["ann"].get_by_role("status")).to_contain_text("authentication", timeout=TIMEOUT)
+        expect(pages["ann"].get_by_role("status")).to_contain_text("does not accept this key", timeout=TIMEOUT)
+        expect(pages["ann"].get_by_label("Your key")).to_be_focused()
         for name, page in pages.items():
             page.get_by_label("Your key").fill(keys[name])
             page.keyboard.press("Enter")
             expect(page.get_by_role("status")).to_contain_text(name, timeout=TIMEOUT)
+            expect(page.get_by_label("New task")).to_be_focused()
+            expect(page.get_by_role("alert")).to_have_count(0)  # an empty one is hidden
         for name in ("ann", "ben"):
             _add(pages[name], f"task of {name}")
         expect(_column(pages["eve"], "open")).to_have_count(2, timeout=TIMEOUT)
@@ -160,6 +165,6 @@ def test_bifrost_demo_users_see_their_own_rows(tmp_path: Path, open_url: Open) -
         pages["eve"].get_by_role("button", name="Move on: task of ann").click()
         expect(_column(pages["ann"], "doing")).to_have_text(["task of ann"], timeout=TIMEOUT)
         _command(folder, "revoke", "ann")
-        expect(pages["ann"].get_by_role("status")).to_contain_text("Not connected", timeout=TIMEOUT)
+        expect(pages["ann"].get_by_role("status")).to_contain_text("no longer valid", timeout=TIMEOUT)
         expect(pages["ann"].locator("#board li")).to_have_count(0)
         expect(pages["ben"].get_by_role("status")).to_contain_text("Connected as", timeout=TIMEOUT)

@@ -271,7 +271,9 @@ class _Parser:
         self._are_known(options, _OPTIONS, "option")
         kind = options.get("type", "" if "references" in options else None)
         if kind not in TYPES and kind != "":
-            self._wrong(f"the type must be one of {', '.join(TYPES)}, got {kind!r}")
+            wrong = "the type is missing; it" if kind is None else "the type"
+            got = "" if kind is None else f", got {kind!r}"
+            self._wrong(f"{wrong} must be one of {', '.join(TYPES)}{got}")
             return None
         if options.get("references") is not None:
             others = sorted(map(str, options.keys() - {"references", "type", "required", "unique"}))

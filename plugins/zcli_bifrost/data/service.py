@@ -149,6 +149,10 @@ class DataService:
         known = [model for model in self._models.values() if actions_of(actor, model)]
         return [describe_model(model, actor, self._models) for model in known]
 
+    def hidden_models(self, actor: Actor) -> list[str]:
+        """Return the names of the models with which the actor may do nothing."""
+        return [name for name, model in self._models.items() if not actions_of(actor, model)]
+
     def describe(self, actor: Actor, model: str) -> dict[str, Any]:
         """Return what an actor may do with a model, and its fields with their rules, ready for JSON.
 

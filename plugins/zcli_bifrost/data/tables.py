@@ -135,7 +135,7 @@ def _differences(inspector: Inspector, model: Model, models: Models) -> Iterator
     for field in model.fields.values():
         column = columns.pop(field.name, None)
         if column is None:
-            yield f"column {field.name!r} is missing; add it with the type {_shown_type(field, inspector.dialect.name)}"
+            yield f"column {field.name!r} is missing; {_advice_to_add(model, field, inspector.dialect)}"
             continue
         if not _fits(field, column["type"], inspector.dialect.name):
             expected = _shown_type(field, inspector.dialect.name)
@@ -150,6 +150,14 @@ def _differences(inspector: Inspector, model: Model, models: Models) -> Iterator
         if not column["nullable"] and column.get("default") is None and not column.get("identity"):
             yield f"column {name!r} is NOT NULL without a default, and the model has no such field"
     yield from _different_constraints(inspector, model, models)
+
+
+def _advice_to_add(model: Model, field: Field, dialect: Dialect) -> str:
+    kind = _shown_type(field, dialect.name)
+    if field.required or field.unique or field.references:  # depends on the rows that the table has
+        return f"add it with the type {kind}"
+    quote = dialect.identifier_preparer.quote
+    return f"add it: ALTER TABLE {quote(model.name)} ADD COLUMN {quote(field.name)} {kind};"
 
 
 def _different_constraints(inspector: Inspector, model: Model, models: Models) -> Iterator[str]:

@@ -39,7 +39,7 @@ def check_value(field: Field, raw: Any) -> Any:
 
 def _check_text(field: Field, value: str) -> None:
     if len(value) < (field.min_length or 0):
-        raise ValueError(f"must have at least {field.min_length} characters")
+        raise ValueError(f"must have at least {_characters(field.min_length)}")
     _check_length(field, value)
     if field.pattern is not None:
         if len(value) > MAX_PATTERN_TEXT:
@@ -50,7 +50,11 @@ def _check_text(field: Field, value: str) -> None:
 
 def _check_length(field: Field, text: str) -> None:
     if field.max_length is not None and len(text) > field.max_length:
-        raise ValueError(f"must have at most {field.max_length} characters")
+        raise ValueError(f"must have at most {_characters(field.max_length)}")
+
+
+def _characters(count: int | None) -> str:
+    return "1 character" if count == 1 else f"{count} characters"
 
 
 def _shown(bound: Any) -> str:

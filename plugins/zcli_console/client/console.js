@@ -7,6 +7,11 @@ const MESSAGES = 500; // most messages that are kept and shown
 const LONGEST = 20000; // characters of a message that are shown
 const SECONDS = 60; // length of the charts
 const REFUSED = [1008, 4001, 4003];
+/** What to do about some of the server's reasons. */
+const REASONS = {
+    "authentication required": "authentication required; enter a token",
+    "origin not allowed": "origin not allowed; the log of the server says how to admit this page",
+};
 
 /** Make an element with classes, a text and children; never with HTML. */
 function element(tag, { text, ...properties } = {}, ...children) {
@@ -65,10 +70,11 @@ function connect() {
         socket = null;
         sentAt = null;
         const refused = REFUSED.includes(code);
-        const why = reason || (code === 1006 ? "no connection, or it was lost" : "closed");
+        const why = REASONS[reason] ?? (reason || (code === 1006 ? "no connection, or it was lost" : "closed"));
         setState(refused ? "refused" : "closed", refused ? "Refused" : "Not connected", `Code ${code}: ${why}`);
         add("note", `Disconnected, code ${code}: ${why}`);
         endModels();
+        if (refused && needsToken && document.activeElement === $("text")) $("token").focus();
     };
 }
 

@@ -18,6 +18,6 @@ z = zCLI({
     "zMode": "zBifrost",
     "title": "users-board",
     "logger_path": "./logs",
-    "websocket": {"allowed_origins": ["file://"]},  # the page is a file
+    "websocket": {"allowed_origins": ["file://", "http://127.0.0.1:8765"]},  # the page is a file; the console
 })  # fmt: skip
 z.walker.run()
