@@ -25,14 +25,25 @@ from zcli_core.websocket.signals import stopped_by_signals
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
 
 SCRIPT = """
-import asyncio, sys, time
+import asyncio, os, signal, sys, time
 from zCLI import zCLI
+
+tasks = []
+
+async def interrupt_at_end():
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
 
 async def echo(websocket, message):
     if message == "block the loop":
         time.sleep(3600)
     if message == "hang":
         await asyncio.sleep(3600)
+    if message == "leave a task":
+        tasks.append(asyncio.create_task(interrupt_at_end()))
     await websocket.send(message)
 
 def goodbye(websocket):
@@ -276,6 +287,31 @@ def test_killed_client_is_disconnected(tmp_path: Path) -> None:
         eventually((tmp_path / "gone").exists)
         assert (tmp_path / "gone").read_text() == "1006\n"
         assert script.end(signal.SIGINT)[0] == 0
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_signal_while_the_loop_is_closed_is_ignored(tmp_path: Path, loop: str) -> None:
+    """The server has stopped, and an interrupted event loop cannot be closed."""
+    with _running(tmp_path, loop) as script:
+        with connect(script.url, proxy=None) as client:
+            client.send("leave a task")
+            assert client.recv(timeout=DEADLINE) == "leave a task"
+        status, printed, _ = script.end(signal.SIGINT)
+    assert status == 0
+    assert [line.partition(":")[0] for line in printed.splitlines()] == ["[WebSocket] stopped", "after start()"]
+
+
+def test_signals_are_not_ignored_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left of the script may keep the event loop from being closed."""
+    with stopped_by_signals(StopEvent(), lambda: None) as signals:
+        signals.closing()
+        for _ in range(3):
+            signal.raise_signal(signal.SIGINT)
+        assert not signals.aborted
+        monkeypatch.setattr(time, "monotonic", lambda now=time.monotonic: now() + 60)
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_signal_after_the_end_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -203,7 +203,7 @@ class WebSocketServer:
         with self._new_run() as run, stopped_by_signals(run.stop, run.abort, numbers) as signals:
             summary = None
             with contextlib.suppress(KeyboardInterrupt):
-                summary = event_loop.run(factory, serve(run), run.abort, self._log)
+                summary = event_loop.run(factory, _then(serve(run), signals.closing), run.abort, self._log)
         return None if signals.aborted else summary
 
     async def serve(
@@ -863,6 +863,13 @@ def _within(lifespan: Lifespan | None, serve: _Serve) -> _Serve:
             return await serve(run, announce)
 
     return serve_within
+
+
+async def _then(coroutine: Coroutine[Any, Any, _T], function: Callable[[], None]) -> _T:
+    """Await a coroutine, and then call a function, before anything else happens."""
+    result = await coroutine
+    function()
+    return result
 
 
 def _check_topic(topic: object) -> None:

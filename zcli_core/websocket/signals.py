@@ -5,12 +5,17 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from zcli_core.websocket.event_loop import StopEvent
+
+
+#: Seconds in which the event loop of a server that has stopped is closed. KeyboardInterrupt would leave it half closed.
+_CLOSING_TIME = 2.0
 
 
 class Signals:
@@ -22,6 +27,11 @@ class Signals:
         self._count = 0
         #: Whether the server has stopped, so that a signal is ignored.
         self.ended = False
+        self._ignored_until = 0.0
+
+    def closing(self) -> None:
+        """Ignore signals for a moment, because the server has stopped and its event loop is being closed."""
+        self._ignored_until = time.monotonic() + _CLOSING_TIME
 
     @property
     def aborted(self) -> bool:
@@ -34,7 +44,7 @@ class Signals:
         The exception interrupts code that blocks the loop. It is not sufficient, because uvloop swallows it in some
         places.
         """
-        if self.ended:
+        if self.ended or time.monotonic() < self._ignored_until:
             return
         self._count += 1
         if self._count == 1:
