@@ -8,8 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from port_sockets import (
@@ -64,6 +65,25 @@ def test_port_holder_prefers_the_listener(sockets: contextlib.ExitStack) -> None
     holder = port_holder(port)
     assert holder is not None
     assert holder.pid == os.getpid()
+
+
+def test_port_holder_that_has_ended_is_looked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child of a server has its sockets until it closes them, and may have ended when its name is read."""
+    connections = holder_module._connections
+    looked: list[str] = []
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        child.wait()
+
+    def outdated(kind: str) -> Iterator[tuple[int, Any]]:
+        looked.append(kind)
+        for pid, each in connections(kind):
+            yield (child.pid if len(looked) == 1 else pid), each
+
+    monkeypatch.setattr(holder_module, "_connections", outdated)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        found = port_holder(server.getsockname()[1])
+    assert found is not None
+    assert (found.pid, len(looked)) == (os.getpid(), 2)
 
 
 def test_port_holder_of_a_free_port_is_none() -> None:

@@ -10,7 +10,7 @@ import contextlib
 import os
 import socket
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from zcli_core.system.users import user_name
 
 _PROC = Path("/proc")
 _LISTEN = 0x0A  # include/net/tcp_states.h
+#: How often a process is looked for. A child of a server has its sockets for a moment, and may have ended since.
+_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,6 @@ def _covers(held: str, wanted: str) -> bool:
 
 def holder_of(port: int, addresses: Sequence[str]) -> PortHolder | None:
     """Return the process that has a port at one of these addresses; a listening one is preferred."""
-    import psutil
-
     entry = None
     entries = tcp_sockets(port, addresses)
     if entries is not None:
@@ -120,15 +120,21 @@ def holder_of(port: int, addresses: Sequence[str]) -> PortHolder | None:
         if entry is None:
             return None
         addresses = [entry.address]
+    holder = _living(lambda: _pids_at(port, addresses))
+    return PortHolder(None, None, user_name(entry.uid)) if holder is None and entry is not None else holder
+
+
+def _pids_at(port: int, addresses: Sequence[str]) -> list[int]:
+    """Return the processes that have a port at one of these addresses, listening ones first."""
+    import psutil
+
     found = [
         (connection.status != psutil.CONN_LISTEN, pid)
         for pid, connection in _connections("tcp")
         if connection.laddr and connection.laddr.port == port
         if connection.status not in _CLOSING and any(_covers(_plain(connection.laddr.ip), each) for each in addresses)
     ]
-    if found:
-        return _process(min(found)[1])
-    return None if entry is None else PortHolder(None, None, user_name(entry.uid))
+    return [pid for _, pid in sorted(found)]
 
 
 #: States of sockets that no process has open.
@@ -138,8 +144,12 @@ _CLOSING = ("TIME_WAIT", "NONE")
 def holder_of_socket(path: str) -> PortHolder | None:
     """Return the process that has a Unix socket at this path, or None if the system does not show it."""
     wanted = _real(path)
-    pids = [pid for pid, each in _connections("unix") if isinstance(each.laddr, str) and _real(each.laddr) == wanted]
-    return _process(min(pids)) if pids else None
+
+    def pids() -> list[int]:
+        found = ((pid, each.laddr) for pid, each in _connections("unix"))
+        return sorted(pid for pid, name in found if isinstance(name, str) and _real(name) == wanted)
+
+    return _living(pids)
 
 
 def _real(path: str) -> str:
@@ -165,12 +175,28 @@ def _plain(address: str) -> str:
     return address.removeprefix("::ffff:") if "." in address else address
 
 
-def _process(pid: int) -> PortHolder:
+def _living(pids: Callable[[], list[int]]) -> PortHolder | None:
+    """Return the first of the processes that a function finds; None if it finds none that is still there."""
+    for _ in range(_ATTEMPTS):
+        found = pids()
+        if not found:
+            return None
+        for holder in filter(None, map(_process, found)):
+            return holder
+    return None
+
+
+def _process(pid: int) -> PortHolder | None:
+    """Return a process, with what this user may know of it; None if it has ended."""
     import psutil
 
     name = user = None
-    with contextlib.suppress(psutil.Error):
+    try:
         process = psutil.Process(pid)
         name = process.name() or None
         user = process.username()
+    except psutil.NoSuchProcess:  # also a zombie, which has no sockets
+        return None
+    except psutil.Error:
+        pass
     return PortHolder(pid, name, user)
