@@ -75,4 +75,4 @@ class Served(NamedTuple):
 
 def clients_of(z: zCLI) -> list[Any]:
     """Return the clients that zBifrost keeps."""
-    return [client for run in z.bifrost._runs.values() for client in run.clients]  # type: ignore[attr-defined]
+    return [client for run in z.bifrost._runs.values() for client in run.clients]  # type: ignore[attr-defined]  # not in the protocol

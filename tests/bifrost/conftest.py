@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bifrost_databases import make_database, postgresql_server  # noqa: F401 - fixtures
 from bifrost_serving import Served
 
 from zcli_core.app import zCLI

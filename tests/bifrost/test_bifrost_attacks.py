@@ -17,7 +17,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from bifrost_databases import make_database, postgresql_server  # noqa: F401 - fixtures
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, event
@@ -151,7 +150,7 @@ async def others_change(world: World) -> None:
 
 
 async def compare(
-    make_database: Callable[[], str],  # noqa: F811
+    make_database: Callable[[], str],
     attack: Callable[[World], Awaitable[Any]],
 ) -> list[Any]:
     """Return what mallory sees in a world with others, after comparing it with a world without them."""
@@ -183,7 +182,7 @@ VALUES = [
 FIELDS = list(MODELS["notes"]["fields"])
 
 
-def test_read_filters_tell_nothing_about_others(make_database: Callable[[], str]) -> None:  # noqa: F811
+def test_read_filters_tell_nothing_about_others(make_database: Callable[[], str]) -> None:
     """Every operator with every field and value, in rows and totals."""
 
     async def attack(world: World) -> list[Any]:
@@ -194,7 +193,7 @@ def test_read_filters_tell_nothing_about_others(make_database: Callable[[], str]
     assert any(result.get("total") == 2 for result in results)
 
 
-def test_read_options_tell_nothing_about_others(make_database: Callable[[], str]) -> None:  # noqa: F811
+def test_read_options_tell_nothing_about_others(make_database: Callable[[], str]) -> None:
     """Order, fields, limit, offset, versions and hostile forms of them."""
     options: list[dict[str, Any]] = [{"order_by": order} for field in FIELDS for order in (field, f"-{field}")]
     options += [
@@ -272,7 +271,7 @@ def spied(url: str) -> Iterator[str]:
         event.remove(Engine, "connect", prepare)
 
 
-def test_patterns_are_not_compared_with_rows_of_others(make_database: Callable[[], str]) -> None:  # noqa: F811
+def test_patterns_are_not_compared_with_rows_of_others(make_database: Callable[[], str]) -> None:
     """A slow pattern takes no time for a row of another user, so the time does not tell what is in it."""
     pattern = {"title": ["like", "%"]}
     found_by = [{}, {"key": "other-0-1"}, {"key": ["in", ["other-0-1"]]}, {"points": 7}, {"nick": "nick"}]
@@ -325,7 +324,7 @@ def test_steps_do_not_depend_on_rows_of_others(tmp_path: Any) -> None:
 # --- changing --------------------------------------------------------------------------------------------------
 
 
-def test_writes_tell_nothing_about_others(make_database: Callable[[], str]) -> None:  # noqa: F811
+def test_writes_tell_nothing_about_others(make_database: Callable[[], str]) -> None:
     """Counts, errors and effects of updates and deletes by everything that others have in their rows."""
     filters: list[Any] = [
         {"key": "other-0-1"}, {"key": ["in", ["other-0-1", "other-1-1", "mine-1"]]}, {"owner": VICTIM.identity},
@@ -346,7 +345,7 @@ def test_writes_tell_nothing_about_others(make_database: Callable[[], str]) -> N
     asyncio.run(compare(make_database, attack))
 
 
-def test_creates_tell_nothing_about_others(make_database: Callable[[], str]) -> None:  # noqa: F811
+def test_creates_tell_nothing_about_others(make_database: Callable[[], str]) -> None:
     """Foreign owners and references, and values that are unique among the rows of one owner."""
     rows: list[Any] = [
         {"title": "x", "owner": VICTIM.identity}, {"title": "x", "owner": None, "key": "k1"},
@@ -367,7 +366,7 @@ def test_creates_tell_nothing_about_others(make_database: Callable[[], str]) -> 
     assert results[2] == results[3]  # a row of another user is like one that does not exist
 
 
-def test_writes_do_not_change_rows_of_others(make_database: Callable[[], str]) -> None:  # noqa: F811
+def test_writes_do_not_change_rows_of_others(make_database: Callable[[], str]) -> None:
     """After all writes of mallory, the rows of others are as they were."""
 
     async def scenario() -> None:
@@ -415,7 +414,7 @@ def test_writes_without_filters_change_nothing(tmp_path: Any, filters: Any) -> N
 # --- models without the right to read --------------------------------------------------------------------------
 
 
-def test_blind_writes_do_not_reveal_values(make_database: Callable[[], str]) -> None:  # noqa: F811
+def test_blind_writes_do_not_reveal_values(make_database: Callable[[], str]) -> None:
     """A role that may update and not read cannot find values by counting, by conflicts or by the result."""
 
     async def scenario() -> None:
@@ -435,7 +434,7 @@ def test_blind_writes_do_not_reveal_values(make_database: Callable[[], str]) -> 
     asyncio.run(scenario())
 
 
-def test_hidden_model_is_like_an_unknown_one(make_database: Callable[[], str]) -> None:  # noqa: F811
+def test_hidden_model_is_like_an_unknown_one(make_database: Callable[[], str]) -> None:
     """Every request for a model of another role gives the error of a model that does not exist."""
 
     async def scenario() -> None:
@@ -473,7 +472,7 @@ def test_hidden_model_is_like_an_unknown_one(make_database: Callable[[], str]) -
 # --- the cache -------------------------------------------------------------------------------------------------
 
 
-def test_cache_of_another_user_or_role_is_not_used(make_database: Callable[[], str]) -> None:  # noqa: F811
+def test_cache_of_another_user_or_role_is_not_used(make_database: Callable[[], str]) -> None:
     """Equal requests of the victim, of the admin and of users of the same name come first."""
 
     async def scenario() -> None:
@@ -531,7 +530,7 @@ def test_cache_and_sight_of_hostile_identity(tmp_path: Any, identity: str) -> No
 # --- subscriptions ---------------------------------------------------------------------------------------------
 
 
-def test_subscriptions_tell_nothing_about_others(make_database: Callable[[], str]) -> None:  # noqa: F811
+def test_subscriptions_tell_nothing_about_others(make_database: Callable[[], str]) -> None:
     """Rows of others that are made, enter or leave the filters, or are deleted, give no event."""
     subscriptions: list[Any] = [
         None, {"points": 7}, {"points": 1}, {"title": ["like", "%secret%"]}, {"owner": VICTIM.identity},
@@ -550,7 +549,7 @@ def test_subscriptions_tell_nothing_about_others(make_database: Callable[[], str
     asyncio.run(compare(make_database, attack))
 
 
-def test_subscription_key_that_changes_hands_shows_no_row(make_database: Callable[[], str]) -> None:  # noqa: F811
+def test_subscription_key_that_changes_hands_shows_no_row(make_database: Callable[[], str]) -> None:
     """A key that mallory has given up and another user takes: mallory gets the delete only."""
 
     async def scenario() -> None:
@@ -603,7 +602,7 @@ def test_hostile_filters_are_invalid(tmp_path: Any, filters: Any) -> None:
     asyncio.run(scenario())
 
 
-def test_filters_of_greatest_size_are_no_failure(make_database: Callable[[], str]) -> None:  # noqa: F811
+def test_filters_of_greatest_size_are_no_failure(make_database: Callable[[], str]) -> None:
     """What the limits allow, the database can do."""
 
     async def scenario() -> None:
@@ -617,7 +616,7 @@ def test_filters_of_greatest_size_are_no_failure(make_database: Callable[[], str
     asyncio.run(scenario())
 
 
-def test_like_of_hostile_text_ends(make_database: Callable[[], str]) -> None:  # noqa: F811
+def test_like_of_hostile_text_ends(make_database: Callable[[], str]) -> None:
     """A pattern that must try many ways does not occupy the database."""
 
     async def scenario() -> None:
@@ -669,7 +668,7 @@ def test_subscriptions_with_slow_patterns_are_told_to_read(tmp_path: Any) -> Non
     asyncio.run(scenario())
 
 
-def test_rows_too_large_together_are_refused(make_database: Callable[[], str]) -> None:  # noqa: F811
+def test_rows_too_large_together_are_refused(make_database: Callable[[], str]) -> None:
     """A few large rows do not take the memory and the event loop of the server, neither in a read nor in an event."""
 
     async def scenario() -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bifrost_databases import make_database, postgresql_server  # noqa: F401 - fixtures
 from installations import clean_environment
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
@@ -25,7 +24,7 @@ TOKENS = {"alice": "a-long-token-of-alice"}
 
 
 @pytest.fixture
-def url(make_database: Callable[[], str]) -> str:  # noqa: F811
+def url(make_database: Callable[[], str]) -> str:
     """The URL of an empty database."""
     return make_database()
 

@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 
 import pytest
 import sqlalchemy as sa
-from bifrost_databases import make_database, postgresql_server  # noqa: F401 - fixtures
 from zcli_bifrost import zcli_auth_strategies
 from zcli_bifrost.access.key_table import KeyTable, UserError
 from zcli_bifrost.access.key_watch import KeyWatch
@@ -179,7 +178,7 @@ class TestDual(WithKeys):
 
 
 @pytest.fixture
-def keys(make_database: Callable[[], str]) -> Iterable[KeyTable]:  # noqa: F811
+def keys(make_database: Callable[[], str]) -> Iterable[KeyTable]:
     table = KeyTable(Database(make_database(), 5.0, logging.getLogger("zcli.tests")))
     table.create()
     yield table
@@ -264,7 +263,7 @@ def test_valid_among_many_ids_finds_all(keys: KeyTable) -> None:
     assert set(keys.valid_among([f"id-{number}" for number in range(1200)] + [key.id])) == {key.id}
 
 
-def test_table_of_several_processes_is_made_once(make_database: Callable[[], str]) -> None:  # noqa: F811
+def test_table_of_several_processes_is_made_once(make_database: Callable[[], str]) -> None:
     """Servers that start at the same time do not fail, and no change of theirs is lost."""
     url = make_database()
     tables = [KeyTable(Database(url, 10.0, logging.getLogger("zcli.tests"))) for _ in range(4)]
@@ -281,7 +280,7 @@ def test_table_of_several_processes_is_made_once(make_database: Callable[[], str
         table.close()
 
 
-def test_add_at_the_same_time_gives_one_role(make_database: Callable[[], str]) -> None:  # noqa: F811
+def test_add_at_the_same_time_gives_one_role(make_database: Callable[[], str]) -> None:
     """Two commands cannot give one user two roles."""
     url = make_database()
     tables = [KeyTable(Database(url, 10.0, logging.getLogger("zcli.tests"))) for _ in range(4)]

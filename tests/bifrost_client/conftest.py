@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from bifrost_speaker import Answer, Speaker
+from browser import chromium, open_url  # noqa: F401 - fixtures
 
 from zcli_core.app import zCLI
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from bifrost_speaker import CLIENT, TIMEOUT, Speaker, run_node
-from browser import chromium, open_url  # noqa: F401 - fixtures
 from needs import missing, needs
 from playwright.sync_api import Page, expect
 
@@ -115,7 +114,7 @@ const client = new BifrostClient("URL", { autoConnect: true, reconnectDelay: 50,
 @pytest.mark.xdist_group("chromium")
 def test_client_in_a_page_survives_a_restart(
     speak: Speak,
-    open_url: Callable[..., Page],  # noqa: F811 - the fixture
+    open_url: Callable[..., Page],
     tmp_path: Path,
 ) -> None:
     """A page from the disk loads the file as a script, and its waiting read is answered after the server's restart."""

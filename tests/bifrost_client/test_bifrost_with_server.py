@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from bifrost_speaker import run_node
-from browser import TIMEOUT, chromium, open_url  # noqa: F401 - fixtures
+from browser import TIMEOUT
 from playwright.sync_api import Page, expect
 
 from zcli_core.app import zCLI
@@ -145,7 +145,7 @@ document.querySelector("p").textContent = `${hello} ${typeof BifrostClient.Bifro
 @pytest.mark.xdist_group("chromium")
 def test_client_module_in_a_page_of_another_origin(
     make_app: Callable[..., BifrostApp],
-    open_url: Callable[..., Page],  # noqa: F811 - the fixture
+    open_url: Callable[..., Page],
     tmp_path: Path,
 ) -> None:
     """A page of an allowed origin imports the file from the server's port as a module, and talks to the server."""

@@ -61,9 +61,9 @@ async def test_failed_announcement_does_not_stop_events(sqlite_url: str) -> None
         await service.subscribe(ANN, "notes", subscriber="s")
         for number in (1, 2):
             await service.create(ANN, "notes", {"text": "x"})
-            await until(lambda number=number: len(announced) == number, "the announcement")  # type: ignore[misc]
+            await until(lambda number=number: len(announced) == number, "the announcement")  # type: ignore[misc]  # no type for a default
             service.wake()  # otherwise the next poll comes half a second later
-            await until(lambda number=number: len(events.of("s")) == number, "the event")  # type: ignore[misc]
+            await until(lambda number=number: len(events.of("s")) == number, "the event")  # type: ignore[misc]  # no type for a default
         assert len(announced) == 2
 
 

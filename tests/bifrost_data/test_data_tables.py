@@ -139,7 +139,7 @@ def test_missing_column_comes_with_a_statement(url: str) -> None:
 
 
 def test_missing_required_column_comes_with_its_type(sqlite_url: str) -> None:
-    """The value of the rows that exist is not known, so there is no statement."""
+    """zCLI does not know the value for the existing rows, so the error has no statement."""
     _run(sqlite_url, "CREATE TABLE boards (id INTEGER PRIMARY KEY)")
     expected = "table 'boards': column 'title' is missing; add it with the type TEXT"
     assert expected in _differences(sqlite_url, {"boards": BOARD["boards"]})

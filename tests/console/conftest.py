@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import chromium, open_url  # noqa: F401 - fixtures
 from console_serving import ConsoleServer, Serve
 
 

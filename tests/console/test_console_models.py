@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from browser import TIMEOUT, chromium, open_url  # noqa: F401 - fixtures
+from browser import TIMEOUT
 from playwright.sync_api import Page, expect
 
 from zcli_core.app import zCLI
@@ -39,14 +39,14 @@ def url(isolated: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{handle.port}/"
 
 
-def _open(open_url: Open, url: str) -> Page:  # noqa: F811
+def _open(open_url: Open, url: str) -> Page:
     page = open_url(url)
     page.get_by_role("button", name="Connect").click()
     expect(page.get_by_label("title of the new row")).to_be_visible(timeout=TIMEOUT)
     return page
 
 
-def test_console_tables_are_live(url: str, open_url: Open) -> None:  # noqa: F811
+def test_console_tables_are_live(url: str, open_url: Open) -> None:
     """A row that one window adds, edits or deletes follows in the other, and markup stays text."""
     ann, ben = _open(open_url, url), _open(open_url, url)
     hostile = "<img src=x onerror=alert(1)>"
@@ -75,7 +75,7 @@ def test_console_tables_are_live(url: str, open_url: Open) -> None:  # noqa: F81
     expect(ben.locator("table img")).to_have_count(0)
 
 
-def test_console_tables_show_what_is_wrong(url: str, open_url: Open) -> None:  # noqa: F811
+def test_console_tables_show_what_is_wrong(url: str, open_url: Open) -> None:
     """Each field says what is wrong with it, to screen readers too; a model without access has no buttons."""
     page = _open(open_url, url)
     page.get_by_label("hours of the new row").fill("-3")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from browser import TIMEOUT, chromium, open_url  # noqa: F401 - fixtures
+from browser import TIMEOUT
 from console_serving import TOKEN, ConsoleServer, Serve
 from needs import missing, needs
 from playwright.sync_api import Page, expect
@@ -33,7 +33,7 @@ def _send(page: Page, text: str) -> None:
     page.keyboard.press("Enter")
 
 
-def test_console_shows_messages_as_text(serve: Serve, open_url: Open) -> None:  # noqa: F811
+def test_console_shows_messages_as_text(serve: Serve, open_url: Open) -> None:
     """Messages and names with markup stay text; JSON is formatted, or shown as it came."""
     server = serve()
     page = _connected(open_url(_url(server)), server)
@@ -55,7 +55,7 @@ def test_console_shows_messages_as_text(serve: Serve, open_url: Open) -> None:  
     expect(page.get_by_role("status").first).to_contain_text("Not connected Code 1000")
 
 
-def test_console_survives_a_flood(serve: Serve, open_url: Open) -> None:  # noqa: F811
+def test_console_survives_a_flood(serve: Serve, open_url: Open) -> None:
     """Of 10,000 messages the last 500 are kept, the page still reacts, and the chart has seen them."""
     server = serve()
     page = _connected(open_url(_url(server)), server)
@@ -70,7 +70,7 @@ def test_console_survives_a_flood(serve: Serve, open_url: Open) -> None:  # noqa
     expect(page.locator("#log .received").last).to_contain_text("still here")
 
 
-def test_console_works_by_keyboard(serve: Serve, open_url: Open) -> None:  # noqa: F811
+def test_console_works_by_keyboard(serve: Serve, open_url: Open) -> None:
     """A user without a mouse connects, writes and clears; a screen reader gets states and messages."""
     page = open_url(_url(serve()))
     for _ in range(3):  # the skip link, the path, the button
@@ -90,7 +90,7 @@ def test_console_works_by_keyboard(serve: Serve, open_url: Open) -> None:  # noq
     expect(page.locator("#counted")).to_have_text("0 received, 0 sent")
 
 
-def test_console_token_is_kept_nowhere(serve: Serve, open_url: Open) -> None:  # noqa: F811
+def test_console_token_is_kept_nowhere(serve: Serve, open_url: Open) -> None:
     """A wrong token is refused with the reason; the right one opens messages and state, and stays in its field."""
     server = serve(websocket={"require_auth": True, "token": TOKEN})
     page = open_url(_url(server))
@@ -114,7 +114,7 @@ def test_console_token_is_kept_nowhere(serve: Serve, open_url: Open) -> None:  #
     assert TOKEN not in Path(str(server.z._application_log.file)).read_text()
 
 
-def test_console_refused_origin_says_where_to_look(serve: Serve, open_url: Open) -> None:  # noqa: F811
+def test_console_refused_origin_says_where_to_look(serve: Serve, open_url: Open) -> None:
     """The log of the server has the setting that admits the console."""
     page = open_url(_url(serve(websocket={"allowed_origins": ["https://chat.example"]})))
     page.get_by_role("button", name="Connect").click()
@@ -125,7 +125,7 @@ def test_console_refused_origin_says_where_to_look(serve: Serve, open_url: Open)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_console_fits_and_is_accessible(
     serve: Serve,
-    open_url: Open,  # noqa: F811
+    open_url: Open,
     axe: str,
     width: int,
     scheme: str,
