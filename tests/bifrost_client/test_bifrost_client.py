@@ -382,7 +382,7 @@ def test_client_silent_server_is_left(speak: Speak) -> None:
         """
         const ends = [];
         const hooks = { onDisconnected: ({ code, reason }) => ends.push([code, reason]) };
-        const client = new BifrostClient(url, { ...backoff, heartbeat: 50, timeout: 100, hooks });
+        const client = new BifrostClient(url, { ...backoff, heartbeat: 50, timeout: 1000, hooks });
         await client.connect();
         await until(() => ends.length > 0);
         client.disconnect();
